@@ -1,0 +1,72 @@
+"""What can go wrong, split by what the caller does about it.
+
+    TailkeeperError
+    ├── RetryError     temporary: try again later, keep everything
+    │   ├── CameraError     a source gives no frames now
+    │   ├── BrokerError     no broker, or it went away
+    │   └── SpoolFullError  no room for another item now
+    ├── RejectError    this one thing can never succeed: drop or quarantine it, go on with the next
+    │   ├── FrameError      a frame or its rows cannot be used
+    │   ├── ItemError       a spooled item is damaged or impossible
+    │   └── WireError       a message breaks the protocol
+    └── StopError      the command cannot go on: say why, exit
+        ├── ConfigError     the user's input is wrong (exit status 2)
+        └── ModelError      the model cannot be used
+"""
+
+
+class TailkeeperError(Exception):
+    """Base of every error of ours: one line that says what is wrong, where, and (remedy) what would be right."""
+
+    exit_status = 1
+
+    def __init__(self, what: str, *, remedy: str = "") -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
+
+
+class RetryError(TailkeeperError):
+    """Temporary: the same call may succeed later."""
+
+
+class CameraError(RetryError):
+    """A camera or recording gives no frames now."""
+
+
+class BrokerError(RetryError):
+    """The broker cannot be reached or went away."""
+
+
+class SpoolFullError(RetryError):
+    """The spool, or the disk under it, has no room for another item now."""
+
+
+class RejectError(TailkeeperError):
+    """This one thing can never succeed; the next one may."""
+
+
+class FrameError(RejectError):
+    """A frame, an image file or a frame's rows cannot be used."""
+
+
+class ItemError(RejectError):
+    """A spooled item is damaged, or can never be delivered."""
+
+
+class WireError(RejectError):
+    """A message breaks the protocol."""
+
+
+class StopError(TailkeeperError):
+    """The command cannot go on."""
+
+
+class ConfigError(StopError):
+    """Wrong usage or configuration."""
+
+    exit_status = 2
+
+
+class ModelError(StopError):
+    """The model is missing, is not a usable detector, or cannot be run."""
