@@ -1,37 +1,15 @@
-"""The configuration: sections, defaults with their reasons, and where each value came from.
-
-The only module that reads the environment and the config file. Everything else is handed its own frozen section.
-Precedence: command line > environment > systemd credentials > fleet's desired config > file > defaults.
-"""
+"""The sections of the configuration: keys, limits, and defaults with their reasons. All frozen."""
 
 from __future__ import annotations
 
-import os
-import platform
-import re
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from agent.errors import ConfigError
+from agent.settings.schedule import parse_schedule
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # JetPack 6 has Python 3.10
-    import tomli as tomllib
-
-DEFAULT_FILE = Path("/etc/tailkeeper/agent.toml")
 ENV_PREFIX = "TAILKEEPER_"
 REMOTE = {"remote": True}
 """Marks a key that may be set from afar (R in the config contract)."""
@@ -41,49 +19,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Confidence = Annotated[float, Field(ge=0, le=1)]
 Point = tuple[Share, Share]
 Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
-
-_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_SPAN = re.compile(r"^(?:([A-Za-z]{3})(?:-([A-Za-z]{3}))?\s+)?([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)$")
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A weekly recurring span of local time: week days (0 = Monday) and minutes of the day [start, end)."""
-
-    days: frozenset[int]
-    start: int
-    end: int
-
-    def covers(self, weekday: int, minute: int) -> bool:
-        """Whether the span holds this minute; one that ends before it starts goes on over midnight."""
-        if self.start < self.end:
-            return weekday in self.days and self.start <= minute < self.end
-        if minute >= self.start:
-            return weekday in self.days
-        return minute < self.end and (weekday - 1) % 7 in self.days
-
-
-def parse_schedule(text: str) -> tuple[Span, ...]:
-    """Spans of ``"Mon-Fri 06:00-20:00, Sat 08:00-12:00"``; no days means every day. Raises ValueError."""
-    return tuple(_parse_span(part.strip()) for part in text.split(",") if part.strip())
-
-
-def _parse_span(text: str) -> Span:
-    match = _SPAN.match(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a span of time; write it like 'Mon-Fri 06:00-20:00' or '22:00-05:00'")
-    first, last, *clock = match.groups()
-    start, end = (int(clock[i]) * 60 + int(clock[i + 1]) for i in (0, 2))
-    if end > 24 * 60 or start == end:
-        raise ValueError(f"{text!r} covers no time; the end lies between 00:01 and 24:00 and differs from the start")
-    if first is None:
-        return Span(frozenset(range(7)), start, end)
-    for day in (first, last or first):
-        if day.lower() not in _DAYS:
-            raise ValueError(f"{day!r} is not a day; use {', '.join(name.title() for name in _DAYS)}")
-    begin, stop = _DAYS.index(first.lower()), _DAYS.index((last or first).lower())
-    return Span(frozenset((begin + i) % 7 for i in range((stop - begin) % 7 + 1)), start, end)
-
 
 def _check_schedule(text: str) -> str:
     parse_schedule(text)
@@ -176,8 +111,8 @@ class Shares(Section):
     @model_validator(mode="after")
     def _whole(self) -> Shares:
         total = self.uncertain + self.rare + self.canary + self.temporal
-        if not 0.999 <= total <= 1.001:
-            raise ValueError(f"the shares add up to {total:.3f}: they must add up to 1")
+        if total > 1.001:
+            raise ValueError(f"the shares add up to {total:.3f}: together they are at most 1")
         return self
 
 
@@ -282,3 +217,15 @@ class Settings(BaseSettings):
             if names.count(name) > 1:
                 raise ValueError(f"two cameras are called {name!r}: each needs a name of its own")
         return cameras
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what it is given: `loading` reads the sources one by one, to know where each value came from."""
+        return (init_settings,)
