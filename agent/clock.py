@@ -12,7 +12,7 @@ _SYNCED = Path("/run/systemd/timesync/synchronized")
 
 
 class Clock(Protocol):
-    """Wall time (may jump by years), monotonic time (never goes back), the boot, and whether wall time is to be trusted."""
+    """Wall time (may jump by years), monotonic time (never goes back), the boot, and whether to trust wall time."""
 
     def wall_ns(self) -> int:
         """Nanoseconds since 1970 UTC by the wall clock."""

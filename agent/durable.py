@@ -19,8 +19,8 @@ TEMPORARY = ".part"
 def write(path: Path, content: bytes, *, mode: int = 0o640) -> None:
     """Write a whole file so that after a power cut either the old content is there or the new, never a mixture.
 
-    Returns only when the content and its name are on the disk. Raises OSError; then the target is untouched and the
-    temporary file is gone. A failed fsync is never tried again on the same file: its pages may be lost already.
+    Returns only when the content and its name are on the disk. Raises OSError; then nothing may be assumed durable,
+    and the temporary file is gone. A failed fsync is never tried again on the same file: its pages may be lost already.
     """
     temporary = path.with_name(path.name + TEMPORARY)
     try:
@@ -64,7 +64,8 @@ def save_state(path: Path, version: int, state: dict[str, Any]) -> None:
 def load_state(path: Path, version: int) -> dict[str, Any] | None:
     """The state kept by `save_state`, or None where there is none that this version can read.
 
-    An unreadable file is set aside as ``<name>.bad`` and not deleted: the owner starts afresh and an operator can look.
+    A damaged file is set aside as ``<name>.bad``, not deleted: the owner starts afresh and an operator can look.
+    Raises OSError where the disk cannot be read.
     """
     try:
         state = json.loads(path.read_bytes())
@@ -72,7 +73,7 @@ def load_state(path: Path, version: int) -> dict[str, Any] | None:
             return state
     except FileNotFoundError:
         return None
-    except (ValueError, OSError):
+    except ValueError:
         pass
     with contextlib.suppress(OSError):
         os.replace(path, path.with_name(path.name + ".bad"))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from typing_extensions import TypeAlias
 
 Image: TypeAlias = NDArray[np.uint8]
 """Pixels, shape (height, width, 3), BGR as OpenCV has them."""

@@ -79,7 +79,10 @@ class Loaded:
 
 
 def load(
-    path: Path | None = None, *, command_line: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+    path: Path | None = None,
+    *,
+    command_line: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Read every source and validate the whole.
 
@@ -203,7 +206,9 @@ def _by_name(tree: Tree, where: str = "") -> Tree:
     cameras = tree.get("cameras")
     if cameras is None or isinstance(cameras, dict):
         return tree
-    if not isinstance(cameras, Sequence) or not all(isinstance(c, dict) and isinstance(c.get("name"), str) for c in cameras):
+    if not isinstance(cameras, Sequence) or not all(
+        isinstance(c, dict) and isinstance(c.get("name"), str) for c in cameras
+    ):
         raise ConfigError(f"{where}: cameras: each needs a name", remedy='write [[cameras]] and name = "gate"')
     names = [camera["name"] for camera in cameras]
     for name in names:
@@ -219,7 +224,12 @@ def _merged(layers: list[Layer]) -> Loaded:
         _overlay(tree, layer.values)
     cameras = tree.get("cameras", {})
     if isinstance(cameras, dict):
-        known = {name for layer in ordered if layer.kind not in ("fleet", "credential") for name in layer.values.get("cameras", {})}
+        known = {
+            name
+            for layer in ordered
+            if layer.kind not in ("fleet", "credential")
+            for name in layer.values.get("cameras", {})
+        }
         _refuse_strangers(ordered, known)
         tree["cameras"] = [camera for name, camera in cameras.items() if name in known]
     try:

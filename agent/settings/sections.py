@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from agent.settings.schedule import parse_schedule
 
 ENV_PREFIX = "TAILKEEPER_"
-REMOTE = {"remote": True}
+REMOTE: dict[str, JsonValue] = {"remote": True}
 """Marks a key that may be set from afar (R in the config contract)."""
 
 NAME = r"^[A-Za-z0-9_-]{1,64}$"
@@ -19,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Confidence = Annotated[float, Field(ge=0, le=1)]
 Point = tuple[Share, Share]
 Polygon = Annotated[tuple[Point, ...], Field(min_length=3)]
+
 
 def _check_schedule(text: str) -> str:
     parse_schedule(text)
@@ -96,7 +97,9 @@ class ModelSettings(Section):
     @model_validator(mode="after")
     def _consistent(self) -> ModelSettings:
         if self.select_floor > self.serve_threshold:
-            raise ValueError("select_floor is above serve_threshold: rows are selected from a lower floor than they are served")
+            raise ValueError(
+                "select_floor is above serve_threshold: rows are selected from a lower floor than they are served"
+            )
         return self
 
 
@@ -221,11 +224,10 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        *_: PydanticBaseSettingsSource,
+        **__: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what it is given: `loading` reads the sources one by one, to know where each value came from."""
         return (init_settings,)

@@ -1,0 +1,55 @@
+# Everything happens in .venv; nothing else on the machine is touched and no root is needed.
+# `make run` and `make test` do all set-up themselves.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
+
+# make run SOURCE=clip.mp4 MODEL=yolo26n.onnx SECONDS=60 OUT=out/street
+SOURCE  ?=
+MODEL   ?=
+SECONDS ?= 60
+OUT     ?=
+
+.PHONY: help install run test check coverage lock clean
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml requirements.lock | $(BIN)/python
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml requirements.lock | $(BIN)/python
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+## make install    put the command at .venv/bin/tailkeeper
+install: $(VENV)/.installed
+
+## make run        the whole product for a minute: camera, model, broker, collector, contact sheet
+run: install
+	@$(BIN)/tailkeeper demo --seconds $(SECONDS) $(if $(SOURCE),--source '$(SOURCE)') $(if $(MODEL),--model '$(MODEL)') $(if $(OUT),--out '$(OUT)')
+
+## make test       the test suite, with coverage (uses mosquitto when it is on PATH)
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not slow" --cov --cov-report=term:skip-covered
+
+## make check      format, lint, types, import rules
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+## make lock       renew requirements.lock within the bounds of pyproject.toml
+lock: $(VENV)/.installed-dev
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra demo --extra dev \
+	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+## make clean      remove what the targets above made
+clean:
+	rm -rf $(VENV) build dist out .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
