@@ -1,0 +1,8 @@
+"""From an image to rows: one ONNX Runtime session with the pre- and postprocessing that Ultralytics has around it.
+
+The only package that uses onnxruntime.
+"""
+
+from agent.detector.session import PROVIDERS, Detector, usable_cores
+
+__all__ = ["PROVIDERS", "Detector", "usable_cores"]
