@@ -1,0 +1,153 @@
+"""What may be spent: a share of the considered frames per lane, and limits per day, for one camera.
+
+Frames: every considered frame earns each lane its share of the budget; a pick costs one. What is not spent is carried,
+up to two windows' worth: a still scene is not uploaded again later to fill a quota. A lane may pick while it has
+anything left and the camera as a whole has a full token, so the long-run share is never exceeded and nothing is lost to
+rounding. Canary draws are random and never refused; the other lanes wait until what they overspent is earned again.
+
+Days: each limit is a token bucket whose capacity plus a day's filling is the limit, so no 24 hours can exceed it,
+whichever they are, and nothing is spent by nine in the morning.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from agent.records import LANES, Lane
+from agent.settings import SelectionSettings
+
+DAY_S: Final = 86_400.0
+_BURST = 0.04
+"""Share of a day's limit that may be spent at once."""
+_DEBT_WINDOWS = 2
+_START_FRAME_S = 0.2
+_START_BYTES, _START_LABELS = 150_000.0, 5.0
+_SMOOTH = 0.05
+"""Weight of the newest value in running means (frame spacing, bytes and labels per candidate)."""
+
+EARNING: tuple[Lane, ...] = ("uncertain", "rare", "canary", "temporal")
+"""The lanes that have a share of the budget."""
+RANKED: tuple[Lane, ...] = ("uncertain", "rare", "temporal")
+"""The lanes that pick the best of a window."""
+
+
+@dataclass(slots=True)
+class DayLimit:
+    """A token bucket: any 24 hours hold at most `limit` (0: no limit), at most 4 % of it at once."""
+
+    limit: float
+    tokens: float = math.nan
+
+    def __post_init__(self) -> None:
+        burst = self.limit * _BURST
+        self.tokens = burst if math.isnan(self.tokens) else min(self.tokens, burst)
+
+    def earn(self, seconds: float) -> None:
+        rate = self.limit * (1 - _BURST) / DAY_S
+        self.tokens = min(self.limit * _BURST, self.tokens + rate * seconds)
+
+    def spend(self, amount: float) -> None:
+        self.tokens -= amount
+
+    def room(self, cost: float) -> float:
+        """How many candidates of this cost there is room for now."""
+        return math.inf if self.limit == 0 else max(0.0, self.tokens / cost)
+
+    def pace(self, cost: float, wanted_per_s: float) -> float:
+        """The share of the wanted candidates per second that the limit lets through in the long run, 0..1."""
+        if self.limit == 0 or wanted_per_s <= 0:
+            return 1.0
+        return min(1.0, self.limit * (1 - _BURST) / DAY_S / (wanted_per_s * cost))
+
+
+@dataclass(slots=True)
+class Budget:
+    """The budget of one camera; `cameras` share the agent's daily limits evenly."""
+
+    policy: SelectionSettings
+    cameras: int = 1
+    balance: dict[Lane, float] = field(default_factory=dict)
+    spent: dict[Lane, int] = field(default_factory=dict)
+    frames: DayLimit = field(default_factory=lambda: DayLimit(0))
+    bytes: DayLimit = field(default_factory=lambda: DayLimit(0))
+    labels: DayLimit = field(default_factory=lambda: DayLimit(0))
+    frame_s: float = _START_FRAME_S
+    frame_bytes: float = _START_BYTES
+    frame_labels: float = _START_LABELS
+
+    def __post_init__(self) -> None:
+        self.balance = {lane: self.balance.get(lane, 0.0) for lane in EARNING}
+        self.spent = {lane: self.spent.get(lane, 0) for lane in LANES}
+        self.adopt(self.policy, self.cameras)
+
+    def adopt(self, policy: SelectionSettings, cameras: int) -> None:
+        """Go on under another policy or with another number of cameras; what was earned and owed stays."""
+        self.policy, self.cameras = policy, max(1, cameras)
+        for name in ("frames", "bytes", "labels"):
+            limit = getattr(policy, f"{name}_per_day") / self.cameras
+            old: DayLimit = getattr(self, name)
+            setattr(self, name, DayLimit(limit, old.tokens if old.limit else math.nan))
+
+    def earn(self, seconds: float | None) -> None:
+        """One more considered frame, `seconds` after the one before; None or nonsense for the first one or a jump."""
+        shares = self.policy.shares
+        for lane in EARNING:
+            share = float(getattr(shares, lane)) * self.policy.budget
+            cap = _DEBT_WINDOWS * share * self.policy.window_frames
+            self.balance[lane] = min(self.balance[lane] + share, max(cap, 1.0))
+        if seconds is not None and 0 < seconds < DAY_S:
+            self.frame_s += _SMOOTH * (seconds - self.frame_s)
+            for limit in (self.frames, self.bytes, self.labels):
+                limit.earn(seconds)
+
+    @property
+    def pace(self) -> float:
+        """The share of the frame budget that the daily limits let through in the long run, 0..1."""
+        wanted = self.policy.budget / self.frame_s
+        costs = ((self.frames, 1.0), (self.bytes, self.frame_bytes), (self.labels, self.frame_labels))
+        return min(limit.pace(cost, wanted) for limit, cost in costs)
+
+    def canary(self, raised: float = 1.0) -> float:
+        """Inclusion probability of the canary lane now; at budget 1.0 every frame is kept."""
+        share = 1.0 if self.policy.budget >= 1.0 else self.policy.shares.canary * raised
+        return min(1.0, share * self.policy.budget * self.pace)
+
+    def room(self) -> int:
+        """How many more candidates the daily limits allow now."""
+        costs = ((self.frames, 1.0), (self.bytes, self.frame_bytes), (self.labels, self.frame_labels))
+        return int(min(10_000.0, *(limit.room(cost) for limit, cost in costs)))
+
+    def quota(self) -> int:
+        """How many candidates the ranked lanes may pick now."""
+        return max(0, min(math.floor(sum(self.balance.values()) + 1e-9), self.room()))
+
+    def charge(self, lane: Lane, size: int, labels: int) -> None:
+        """A candidate of `size` bytes with `labels` served objects has been stored."""
+        self.spent[lane] += 1
+        if lane in self.balance:
+            self.balance[lane] -= 1.0
+        self.frames.spend(1.0)
+        self.bytes.spend(size)
+        self.labels.spend(labels)
+        self.frame_bytes += _SMOOTH * (size - self.frame_bytes)
+        self.frame_labels += _SMOOTH * (max(labels, 1) - self.frame_labels)
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able; see `restore`."""
+        limits = {name: getattr(self, name).tokens for name in ("frames", "bytes", "labels")}
+        means = {name: getattr(self, name) for name in ("frame_s", "frame_bytes", "frame_labels")}
+        return {"balance": dict(self.balance), "spent": dict(self.spent), "limits": limits, "means": means}
+
+    @classmethod
+    def restore(cls, policy: SelectionSettings, cameras: int, state: Mapping[str, Any]) -> Budget:
+        """The budget that `state()` described, under today's policy."""
+        budget = cls(policy, cameras, dict(state.get("balance", {})), dict(state.get("spent", {})))
+        for name, tokens in state.get("limits", {}).items():
+            limit: DayLimit = getattr(budget, name)
+            limit.tokens = min(float(tokens), limit.tokens)
+        for name, mean in state.get("means", {}).items():
+            setattr(budget, name, float(mean))
+        return budget
