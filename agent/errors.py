@@ -1,17 +1,17 @@
 """What can go wrong, split by what the caller does about it.
 
-    TailkeeperError
-    ├── RetryError     temporary: try again later, keep everything
-    │   ├── CameraError     a source gives no frames now
-    │   ├── BrokerError     no broker, or it went away
-    │   └── SpoolFullError  no room for another item now
-    ├── RejectError    this one thing can never succeed: drop or quarantine it, go on with the next
-    │   ├── FrameError      a frame or its rows cannot be used
-    │   ├── ItemError       a spooled item is damaged or impossible
-    │   └── WireError       a message breaks the protocol
-    └── StopError      the command cannot go on: say why, exit
-        ├── ConfigError     the user's input is wrong (exit status 2)
-        └── ModelError      the model cannot be used
+TailkeeperError
+├── RetryError     temporary: try again later, keep everything
+│   ├── CameraError     a source gives no frames now
+│   ├── BrokerError     no broker, or it went away
+│   └── SpoolFullError  no room for another item now
+├── RejectError    this one thing can never succeed: drop or quarantine it, go on with the next
+│   ├── FrameError      a frame or its rows cannot be used
+│   ├── ItemError       a spooled item is damaged or impossible
+│   └── WireError       a message breaks the protocol
+└── StopError      the command cannot go on: say why, exit
+    ├── ConfigError     the user's input is wrong (exit status 2)
+    └── ModelError      the model cannot be used
 """
 
 
@@ -66,6 +66,11 @@ class ConfigError(StopError):
     """Wrong usage or configuration."""
 
     exit_status = 2
+
+    def __init__(self, what: str, *, remedy: str = "", problems: tuple[tuple[str, str], ...] = ()) -> None:
+        """`problems`: dotted key path and what is wrong there, for each key that is wrong, where keys are known."""
+        super().__init__(what, remedy=remedy)
+        self.problems = problems
 
 
 class ModelError(StopError):

@@ -61,11 +61,56 @@ class Loaded:
 
         Raises ConfigError as a whole for any value that is impossible, unknown or not remote-settable.
         """
-        for path, _ in leaves(values):
-            if not _is_remote(path):
-                raise ConfigError(f"{path}: cannot be set from afar", remedy="set it in the device's config file")
+        problems = tuple((path, _not_remote(path)) for path, _ in leaves(values) if not _is_remote(path))
+        if problems:
+            raise ConfigError("\n".join(f"{path}: {text}" for path, text in problems), problems=problems)
         kept = [layer for layer in self.layers if layer.kind != "fleet"]
         return _merged([*kept, Layer("fleet", "fleet", dict(values))])
+
+    def require_agent(self) -> None:
+        """Raise ConfigError where something that the device service cannot do without is missing."""
+        self._require("broker.host", self.settings.broker.host, 'host = "broker.example" under [broker]')
+        self._require("cameras", self.settings.cameras, "[[cameras]] with a name and a source")
+
+    def require_store(self) -> Path:
+        """The collector's store; ConfigError where none is configured."""
+        store = self.settings.collector.store
+        self._require("collector.store", store, 'store = "/var/lib/tailkeeper-collector" under [collector]')
+        return Path(store or "")
+
+    def require_collector(self) -> None:
+        """Raise ConfigError where something that the collector service cannot do without is missing."""
+        self._require("broker.host", self.settings.broker.host, 'host = "broker.example" under [broker]')
+        self.require_store()
+
+    def require_service(self) -> None:
+        """Raise ConfigError where neither the device service nor the collector could run with this configuration."""
+        if self.settings.cameras or self.settings.collector.store is None:
+            self.require_agent()
+        if self.settings.collector.store is not None:
+            self.require_collector()
+
+    def _require(self, key: str, value: object, remedy: str) -> None:
+        if not value:
+            raise ConfigError(f"{self.file or DEFAULT_FILE}: {key}: not set", remedy=f"write {remedy}")
+
+    def warnings(self) -> list[str]:
+        """What is allowed and still not wise, one line each."""
+        found = []
+        if self.settings.broker.host and not self.settings.broker.tls:
+            found.append("broker.tls is false: images and passwords travel unencrypted")
+        file = self.file
+        in_file = [path for layer in self.layers if layer.kind == "file" for path, _ in leaves(layer.values)]
+        if file and any(path.endswith(".password") for path in in_file) and file.stat().st_mode & 0o044:
+            found.append(f"{file} holds a password and others can read it: chmod 600, or use a systemd credential")
+        return found
+
+    def shown(self) -> list[tuple[str, Any]]:
+        """Dotted path and value of every key, passwords hidden."""
+        return [
+            (path, "***" if path.endswith("password") and value else value)
+            for path, value in leaves(_by_name(self.settings.model_dump(mode="json")))
+        ]
 
     def origins(self) -> dict[str, str]:
         """Dotted path of every key (cameras by name) to where its value comes from."""
@@ -131,6 +176,20 @@ def _is_remote(path: str) -> bool:
     if section == "cameras":
         rest = rest.partition(".")[2]
     return f"{section}.{rest.partition('.')[0]}" in remote_keys()
+
+
+def _not_remote(path: str) -> str:
+    """Why a key cannot be set from afar: it is the device's own, or there is none of that name."""
+    section, _, key = path.rpartition(".")
+    section = section.partition(".")[0]
+    if path in Settings.model_fields:
+        return "is a table of keys, not a value"
+    if section not in Settings.model_fields:
+        return f"unknown key{_nearest(section or path, Settings.model_fields)}"
+    siblings = _siblings([section, key])
+    if key not in siblings:
+        return f"unknown key{_nearest(key, siblings)}"
+    return "cannot be set from afar; set it in the device's config file"
 
 
 def _machine_defaults(env: Mapping[str, str]) -> Tree:
@@ -235,14 +294,18 @@ def _merged(layers: list[Layer]) -> Loaded:
     try:
         return Loaded(Settings(**tree), ordered)
     except ValidationError as error:
-        raise ConfigError("\n".join(_complaint(detail, ordered, cameras) for detail in error.errors())) from None
+        details = error.errors()
+        problems = tuple((_key_path(detail, cameras), detail["msg"]) for detail in details)
+        text = "\n".join(_complaint(detail, ordered, cameras) for detail in details)
+        raise ConfigError(text, problems=problems) from None
 
 
 def _refuse_strangers(layers: Sequence[Layer], known: set[str]) -> None:
     for layer in layers:
         for name in layer.values.get("cameras", {}) if layer.kind == "fleet" else ():
             if name not in known:
-                raise ConfigError(f"cameras.{name}: no such camera{_nearest(name, known)}")
+                text = f"no such camera{_nearest(name, known)}"
+                raise ConfigError(f"cameras.{name}: {text}", problems=((f"cameras.{name}", text),))
 
 
 def _overlay(tree: Tree, values: Mapping[str, Any]) -> None:
@@ -256,16 +319,21 @@ def _overlay(tree: Tree, values: Mapping[str, Any]) -> None:
 
 def _complaint(detail: ErrorDetails, layers: Sequence[Layer], cameras: Any) -> str:
     """One line: source, key path, what is wrong, what would be right."""
-    loc = list(detail["loc"])
-    if loc[0] == "cameras" and len(loc) > 1 and isinstance(loc[1], int):
-        loc[1] = list(cameras)[loc[1]]
-    path = ".".join(str(part) for part in loc)
+    path = _key_path(detail, cameras)
+    loc = path.split(".")
     where = next((layer.where for layer in reversed(layers) if _holds(layer.values, loc)), layers[0].where)
     if detail["type"] == "extra_forbidden":
         return f"{where}: {path}: unknown key{_nearest(str(loc[-1]), _siblings(loc))}"
     given = "" if "password" in path or isinstance(detail["input"], (dict, BaseModel)) else f" {detail['input']!r}:"
     text = detail["msg"].removeprefix("Value error, ")
     return f"{where}: {path}:{given} {text[0].lower()}{text[1:]}"
+
+
+def _key_path(detail: ErrorDetails, cameras: Any) -> str:
+    loc = list(detail["loc"])
+    if loc[0] == "cameras" and len(loc) > 1 and isinstance(loc[1], int):
+        loc[1] = list(cameras)[loc[1]]
+    return ".".join(str(part) for part in loc)
 
 
 def _holds(values: Any, loc: Sequence[int | str]) -> bool:

@@ -41,6 +41,10 @@ class DeviceSettings(Section):
     groups: tuple[Annotated[str, Field(pattern=NAME)], ...] = ()
     state_dir: Path = Path("/var/lib/tailkeeper")
 
+    @property
+    def spool_dir(self) -> Path:
+        return self.state_dir / "spool"
+
 
 class BrokerSettings(Section):
     host: str = ""
@@ -80,6 +84,11 @@ class CameraSettings(Section):
     fps: float = Field(default=5.0, ge=0, le=1000, json_schema_extra=REMOTE)
     """Frames considered per second; 0 = as fast as the source gives (recorded sources only)."""
     loop: bool = False
+    width: int = Field(default=0, ge=0, le=16_384)
+    height: int = Field(default=0, ge=0, le=16_384)
+    """Pixels asked of a USB or CSI camera; 0 = its default."""
+    timeout_s: float = Field(default=3.0, ge=0.5, le=60)
+    """For opening a network camera and for each of its frames; raise it for one that starts more slowly."""
     masks: tuple[Polygon, ...] = Field(default=(), json_schema_extra=REMOTE)
     redact: tuple[str, ...] = Field(default=(), json_schema_extra=REMOTE)
     schedule: Schedule = Field(default="", json_schema_extra=REMOTE)
@@ -93,6 +102,8 @@ class ModelSettings(Section):
     threads: int = Field(default=0, ge=0, le=256)
     providers: tuple[str, ...] = ()
     trusted_keys: tuple[str, ...] = ()
+    trial_s: float = Field(default=600.0, gt=0)
+    """A new model is compared with the one before for so long: some hundred frames at any usual rate."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelSettings:
@@ -167,6 +178,8 @@ class ImageSettings(Section):
 class SpoolSettings(Section):
     max_bytes: int = Field(default=2_000_000_000, ge=1_000_000)
     max_age_s: float = Field(default=2_592_000.0, gt=0)
+    max_items: int = Field(default=200_000, ge=1)
+    """Bounds the inodes and the index where images are tiny."""
     reserve_bytes: int = Field(default=20_000_000, ge=0)
     """Kept free on the disk by a file that is given up when the disk is full: SQLite cannot delete without room."""
 
@@ -184,6 +197,13 @@ class HealthSettings(Section):
     stats_s: float = Field(default=60.0, ge=1, json_schema_extra=REMOTE)
     frame_age_limit_s: float = Field(default=10.0, gt=0)
     prometheus_file: str = ""
+
+
+class ControlSettings(Section):
+    config_trial_s: float = Field(default=60.0, gt=0)
+    """A desired configuration under which frames or the connection stop within this time is rolled back."""
+    clock_wait_s: float = Field(default=600.0, ge=0)
+    """A command waits so long for a synchronised clock, without which nobody can say whether it has expired."""
 
 
 class CollectorSettings(Section):
@@ -210,6 +230,7 @@ class Settings(BaseSettings):
     spool: SpoolSettings = SpoolSettings()
     uplink: UplinkSettings = UplinkSettings()
     health: HealthSettings = HealthSettings()
+    control: ControlSettings = ControlSettings()
     collector: CollectorSettings = CollectorSettings()
 
     @field_validator("cameras")

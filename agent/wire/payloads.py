@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from agent.errors import WireError
@@ -166,6 +166,27 @@ class Command(Payload):
     expires: str
     by: str
     sig: str | None = None
+
+
+class ModelUpdate(Record):
+    """Arguments of the command ``model_update``."""
+
+    model_id: str = Field(pattern=MODEL_ID)
+    url: str = Field(default="", max_length=4096)
+    """Where the model is fetched from by HTTP(S); without one, block by block over MQTT (`stream`)."""
+    stream: bool = False
+    size: int = Field(gt=0, lt=2**40)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    manifest: str
+    """The manifest's exact bytes, base64."""
+    signature: str = ""
+    """Ed25519 over those bytes, base64."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelUpdate:
+        if bool(self.url) == self.stream:
+            raise ValueError("either url or stream says where the model comes from")
+        return self
 
 
 CommandStatus = Literal["received", "executing", "successful", "failed", "rejected", "expired"]
