@@ -72,6 +72,7 @@ def write_prometheus(path: Path, stats: wire.Stats) -> None:
     """
     temporary = path.with_name(path.name + TEMPORARY)
     temporary.write_text(prometheus_text(stats), "utf-8")
+    temporary.chmod(0o644)  # it is for another user, whatever the service's umask
     os.replace(temporary, path)
 
 
