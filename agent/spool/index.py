@@ -1,0 +1,279 @@
+"""The index of the spool: SQLite, one small row per item. The only user of sqlite3 on the device.
+
+Changes collect in one open transaction and are committed together (`commit`), with synchronous=FULL: the pages that
+many changes touch are written once. Pages are small because each commit writes whole pages. Nothing here has to survive
+for an item to survive, the files do that; a lost commit means that something is sent again, and the collector says
+`duplicate`. While the disk refuses a commit the changes are kept in memory and carried out again later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+from agent.records import LANES, Lane
+from agent.spool.entry import BLOCK, Entry, State
+from agent.spool.value import Typical, Worth, rank_of
+
+VERSION = 1
+STATES: tuple[State, ...] = ("ready", "sending", "sent")
+_PAGE = 1024
+_SCHEMA = """
+CREATE TABLE item (
+    turn INTEGER PRIMARY KEY,           -- order of arrival
+    cid BLOB NOT NULL UNIQUE,
+    state INTEGER NOT NULL,
+    rank REAL NOT NULL,                 -- orders the items of one lane
+    bytes INTEGER NOT NULL,
+    camera TEXT NOT NULL,
+    ts_ns INTEGER NOT NULL,
+    lane TEXT NOT NULL,
+    score REAL NOT NULL,
+    classes TEXT NOT NULL,              -- JSON list of names
+    born REAL NOT NULL,                 -- times are spool time in seconds (see agent.spool.ledger)
+    since REAL NOT NULL,
+    due REAL NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    blamed INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX ready ON item (lane, rank) WHERE state = 0;
+CREATE INDEX flying ON item (state) WHERE state > 0;
+CREATE TABLE ledger (one INTEGER PRIMARY KEY CHECK (one = 1), text TEXT NOT NULL);
+"""
+_COLUMNS = "cid, camera, ts_ns, lane, score, bytes, state, tries, blamed, since, born, classes"
+
+
+class IndexDamagedError(Exception):
+    """The index cannot be read as one: build it anew from the files."""
+
+
+class Index:
+    """One connection to the index; not thread-safe by itself. Every method may raise `Index.Error`."""
+
+    Error = sqlite3.Error
+
+    def __init__(self, path: Path, *, checkpoint_bytes: int = 4_000_000) -> None:
+        """Open or create it. Raises IndexDamagedError, or Index.Error where the disk does not let us."""
+        self._path = path
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+        self.worth: Worth = Typical().value
+        """Value of a score in a lane; it moves with what the spool learns, so rows hold only the rank in their lane."""
+        self._pending: list[tuple[str, tuple[object, ...]]] = []
+        try:
+            self._prepare(checkpoint_bytes)
+        except BaseException as error:
+            self._db.close()
+            if is_damage(error):
+                raise IndexDamagedError(str(error)) from None
+            raise
+
+    def _prepare(self, checkpoint_bytes: int) -> None:
+        db = self._db
+        db.execute(f"PRAGMA page_size = {_PAGE}")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA secure_delete = OFF")  # Debian's default would write every freed page once more
+        db.execute("PRAGMA cache_size = -1024")
+        db.execute(f"PRAGMA wal_autocheckpoint = {max(checkpoint_bytes // _PAGE, 16)}")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        elif version != VERSION:
+            raise IndexDamagedError(f"it has layout {version} and this version writes {VERSION}")
+        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise IndexDamagedError(verdict)
+        db.execute(f"SELECT turn, due, {_COLUMNS} FROM item LIMIT 1").fetchone()
+
+    def size(self) -> int:
+        """Bytes of the index and its write-ahead log on the disk."""
+        total = 0
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                total += self._path.with_name(self._path.name + suffix).stat().st_size
+        return total
+
+    @property
+    def changes(self) -> int:
+        """Number of changes that are not committed yet."""
+        return len(self._pending)
+
+    def change(self, sql: str, *values: object) -> int:
+        """Carry out one change in the open transaction; returns the number of rows that it touched."""
+        self._begin()
+        touched = self._db.execute(sql, values).rowcount
+        self._pending.append((sql, values))
+        return touched
+
+    def commit(self, ledger: dict[str, Any]) -> None:
+        """Make all changes durable together with the ledger. When it raises, they are kept for another call."""
+        self._begin()
+        text = json.dumps(ledger, separators=(",", ":"))
+        try:
+            self._db.execute("INSERT OR REPLACE INTO ledger VALUES (1, ?)", (text,))
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+        self._pending.clear()
+
+    def _begin(self) -> None:
+        """Open the transaction; after a refused commit SQLite has rolled back, so carry the changes out again."""
+        if self._db.in_transaction:
+            return
+        self._db.execute("BEGIN IMMEDIATE")
+        for sql, values in self._pending:
+            self._db.execute(sql, values)
+
+    def _rows(self, sql: str, *values: object) -> sqlite3.Cursor:
+        if self._pending:
+            self._begin()
+        return self._db.execute(sql, values)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def ledger(self) -> dict[str, Any]:
+        row = self._rows("SELECT text FROM ledger").fetchone()
+        return cast("dict[str, Any]", json.loads(row[0])) if row else {}
+
+    def insert(self, entry: Entry, now: float) -> None:
+        self.change(
+            "INSERT INTO item (cid, camera, ts_ns, lane, score, rank, bytes, state, classes, born, since, due)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            *(
+                bytes.fromhex(entry.cid),
+                entry.camera,
+                entry.ts_ns,
+                entry.lane,
+                entry.score,
+                rank_of(entry.lane, entry.score),
+                entry.bytes,
+            ),
+            *(STATES.index("ready"), json.dumps(sorted(entry.classes)), now - entry.age_s, now, now),
+        )
+
+    def delete(self, cid: str) -> bool:
+        return self.change("DELETE FROM item WHERE cid = ?", bytes.fromhex(cid)) == 1
+
+    def get(self, cid: str, now: float) -> Entry | None:
+        return next(self._entries(now, "WHERE cid = ?", bytes.fromhex(cid)), None)
+
+    def best(self, now: float) -> Entry | None:
+        """The ready and due entry of highest value, the older one among equals."""
+        return max((best for lane in LANES for best in self._best_of(lane, now)), key=lambda e: e.value, default=None)
+
+    def _best_of(self, lane: Lane, now: float) -> Iterator[Entry]:
+        ready = "state = 0 AND lane = ? AND due <= ?"
+        where = f"WHERE {ready} AND rank = (SELECT max(rank) FROM item WHERE {ready}) ORDER BY turn LIMIT 1"
+        return self._entries(now, where, lane, now, lane, now)
+
+    def oldest(self, now: float) -> Entry | None:
+        """The ready and due entry that came first."""
+        return next(self._entries(now, "WHERE +state = 0 AND due <= ? ORDER BY turn LIMIT 1", now), None)
+
+    def worst(self, now: float, limit: int) -> list[Entry]:
+        """The `limit` ready entries of lowest value, oldest first among equals."""
+        return sorted((e for lane in LANES for e in self.lowest(lane, now, limit)), key=lambda e: e.value)[:limit]
+
+    def lowest(self, lane: Lane, now: float, limit: int) -> Iterator[Entry]:
+        """Ready entries of one lane by ascending rank, oldest first among equals."""
+        return self._entries(now, "WHERE state = 0 AND lane = ? ORDER BY rank, turn LIMIT ?", lane, limit)
+
+    def born_before(self, now: float, born: float) -> list[Entry]:
+        """Ready entries that were put before this spool time."""
+        return list(self._entries(now, "WHERE +state = 0 AND born < ?", born))
+
+    def sent(self, now: float) -> list[Entry]:
+        return list(self._entries(now, "WHERE state = 2 ORDER BY turn"))
+
+    def cids(self, folder: str) -> set[str]:
+        """The ids whose files belong in this folder under ``items``."""
+        low = bytes.fromhex(folder)
+        rows = self._rows("SELECT cid FROM item WHERE cid BETWEEN ? AND ?", low, low + b"\xff" * 16)
+        return {row[0].hex() for row in rows}
+
+    def set_state(
+        self, cid: str, state: State, now: float, *, due: float = 0.0, tries: int = 0, blamed: int = 0
+    ) -> bool:
+        """Change the state; `tries` and `blamed` are added to the counters. False where there is no such row."""
+        return (
+            self.change(
+                "UPDATE item SET state = ?, since = ?, due = ?, tries = tries + ?, blamed = blamed + ? WHERE cid = ?",
+                *(STATES.index(state), now, due, tries, blamed, bytes.fromhex(cid)),
+            )
+            == 1
+        )
+
+    def release_all(self, now: float) -> int:
+        """Every row that was being sent is ready again; returns how many there were."""
+        return self.change("UPDATE item SET state = 0, since = ?, due = ? WHERE state = 1", now, now)
+
+    def totals(self) -> Iterator[tuple[frozenset[str], Lane, int, int, int]]:
+        """Per group of items with equal classes and lane: classes, lane, number, bytes, bytes in whole blocks."""
+        whole = f"sum((bytes + {BLOCK - 1}) / {BLOCK} * {BLOCK})"
+        for classes, lane, count, size, blocks in self._rows(
+            f"SELECT classes, lane, count(*), sum(bytes), {whole} FROM item GROUP BY classes, lane"
+        ):
+            yield frozenset(json.loads(classes)), lane, count, size, blocks
+
+    def count_sent(self) -> int:
+        return int(self._rows("SELECT count(*) FROM item WHERE state = 2").fetchone()[0])
+
+    def oldest_born(self) -> float | None:
+        """Spool time at which the item that came first was put."""
+        row = self._rows("SELECT born FROM item ORDER BY turn LIMIT 1").fetchone()
+        return float(row[0]) if row else None
+
+    def _entries(self, now: float, where: str, *values: object) -> Iterator[Entry]:
+        for row in self._rows(f"SELECT {_COLUMNS} FROM item {where}", *values):
+            yield _entry_of(row, now, self.worth)
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """All entries of a spool's index without writing a byte or leaving a file; [] where it cannot be read.
+
+    Beside a running service its shared memory is opened for reading only; without one (or after a crash) the
+    file is read as it is, without what the log may hold.
+    """
+    wal, shm = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    how = "readonly_shm=1" if wal.exists() and shm.exists() else "immutable=1"
+    try:
+        db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&{how}", uri=True)
+        with contextlib.closing(db):
+            saved = db.execute("SELECT text FROM ledger").fetchone()
+            ledger: dict[str, Any] = json.loads(saved[0]) if saved else {"time": 0.0, "typical": {}}
+            worth = Typical(ledger["typical"]).value
+            return [
+                _entry_of(row, ledger["time"], worth)
+                for row in db.execute(f"SELECT {_COLUMNS} FROM item ORDER BY turn")
+            ]
+    except (sqlite3.Error, ValueError, LookupError, TypeError):
+        return []
+
+
+def _entry_of(row: tuple[Any, ...], now: float, worth: Worth) -> Entry:
+    cid, camera, ts_ns, lane, score, size, state, tries, blamed, since, born, classes = row
+    return Entry(
+        *(cid.hex(), camera, ts_ns, lane, score, worth(lane, score), size, STATES[state], tries, blamed),
+        waited_s=max(now - since, 0.0),
+        age_s=max(now - born, 0.0),
+        classes=frozenset(json.loads(classes)),
+    )
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error of SQLite says that the file's content is wrong (and not that the disk refuses)."""
+    return isinstance(error, sqlite3.DatabaseError) and (
+        not isinstance(error, sqlite3.OperationalError) or "no such" in str(error) or "malformed" in str(error)
+    )
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    return "full" in str(error)

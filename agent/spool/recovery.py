@@ -1,0 +1,93 @@
+"""Bring index and files together again: at every start, and whenever the index had to be opened anew."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from agent import durable
+from agent.errors import ItemError
+from agent.records import Meta
+from agent.spool.files import ItemFiles, cid_of, is_cid
+from agent.spool.index import Index, IndexDamagedError
+
+INDEX = "index.sqlite"
+_FOLDERS = tuple(f"{number:02x}" for number in range(256))
+
+
+def open_index(folder: Path, checkpoint_bytes: int) -> tuple[Index, str]:
+    """The index, and why it is a new one ("" when it was sound). A damaged one is set aside as ``index.sqlite.bad``."""
+    path = folder / INDEX
+    try:
+        return Index(path, checkpoint_bytes=checkpoint_bytes), ""
+    except IndexDamagedError as damage:
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                path.with_name(path.name + suffix).unlink()
+        path.replace(path.with_name(path.name + ".bad"))
+        durable.sync_folder(folder)
+        return Index(path, checkpoint_bytes=checkpoint_bytes), str(damage)
+
+
+class Reconciliation:
+    """One walk over the folders of ``items``, comparing names with rows; memory holds one folder at a time."""
+
+    def __init__(self, files: ItemFiles, index: Index, adopt: Callable[[str, Meta, int], None]) -> None:
+        self._files = files
+        self._index = index
+        self._adopt = adopt
+        """Takes a file without a row into the index: cid, metadata, file size."""
+        self._counts: Counter[str] = Counter()
+
+    def run(self, commit: Callable[[], None]) -> dict[str, int]:
+        """Walk; returns what was found under the names of `Recovery`."""
+        there = set(self._files.folders())
+        for folder in _FOLDERS:
+            self._folder(folder, self._files.names(folder) if folder in there else [])
+            if self._index.changes > 100:
+                commit()
+        self._sweep_quarantine()
+        return dict(self._counts)
+
+    def _folder(self, folder: str, names: list[str]) -> None:
+        rows = self._index.cids(folder)
+        for name in names:
+            path = self._files.items / folder / name
+            cid = cid_of(name, folder)
+            if name.endswith(durable.TEMPORARY):
+                path.unlink()
+                self._counts["temporaries"] += 1
+            elif cid is None:
+                self._set_aside(path, "the file's name is not an item's", name)
+            elif cid in rows:
+                rows.remove(cid)
+            else:
+                self._adopt_file(cid)
+        for cid in rows:
+            self._index.delete(cid)
+            if not self._files.path(cid, aside=True).exists():
+                self._set_aside(self._files.path(cid), "the file is missing", cid)
+
+    def _adopt_file(self, cid: str) -> None:
+        try:
+            meta, size = self._files.read_meta(cid)
+        except ItemError as error:
+            self._set_aside(self._files.path(cid), error.what)
+            return
+        self._adopt(cid, meta, size)
+        self._counts["adopted"] += 1
+
+    def _set_aside(self, path: Path, reason: str, name: str = "") -> None:
+        self._files.set_aside(path, reason, name)
+        self._counts["quarantined"] += 1
+
+    def _sweep_quarantine(self) -> None:
+        """Remove what a crash left there: temporaries, and the reason of an item that did not get there after all."""
+        for path in self._files.quarantine.iterdir():
+            if path.name.endswith(durable.TEMPORARY):
+                path.unlink()
+                self._counts["temporaries"] += 1
+            elif path.suffix == ".json" and is_cid(path.stem) and self._index.get(path.stem, 0.0):
+                path.unlink()

@@ -1,0 +1,44 @@
+"""Items for tests of the delivery path: real framing and ids, small stand-ins for the JPEG."""
+
+from __future__ import annotations
+
+import random
+
+from agent.records import Detection, ImageInfo, Item, Lane, Meta, ModelRef, Thresholds, make_item
+
+
+def an_item(
+    number: int = 0,
+    *,
+    lane: Lane = "uncertain",
+    score: float = 1.0,
+    classes: tuple[str, ...] = (),
+    size: int = 2000,
+    device: str = "gate-north",
+    ts_ns: int = 1_800_000_000_000_000_000,
+    mono_ns: int = 1_000_000_000_000,
+) -> Item:
+    """Item `number` of a device: its bytes, its time and so its id follow from the number; classes are served ones."""
+    detections = tuple(
+        Detection(c=index, name=name, conf=0.8, xyxy=(1.0, 2.0, 30.0, 40.0), served=True)
+        for index, name in enumerate(classes)
+    )
+    meta = Meta(
+        device=device,
+        camera="gate",
+        ts="2027-01-15T08:00:00.000Z",
+        ts_ns=ts_ns + number,
+        mono_ns=mono_ns + number,
+        boot="0" * 32,
+        clock_synced=True,
+        model=ModelRef(id="yolo26n", sha256="a" * 64),
+        thresholds=Thresholds(serve=0.25, floor=0.02),
+        lane=lane,
+        score=score,
+        probability=0.002 if lane == "canary" else None,
+        reasons=(),
+        detections=detections,
+        image=ImageInfo(w=64, h=48, quality=90),
+        agent="test",
+    )
+    return make_item(b"\xff\xd8" + random.Random(number).randbytes(size - 4) + b"\xff\xd9", meta)
