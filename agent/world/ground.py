@@ -289,6 +289,8 @@ def _haze() -> Image:
 
 def _furniture(rng: np.random.Generator) -> tuple[Prop, ...]:
     kinds = ("post", "trunk", "planter", "bin", "sign", "bollard")
-    props = [Prop(str(rng.choice(kinds)), float(rng.uniform(20, 620)), float(rng.uniform(313, 319))) for _ in range(2)]
-    props += [Prop(str(rng.choice(kinds)), float(rng.uniform(20, 620)), float(rng.uniform(209, 212))) for _ in range(2)]
-    return tuple(props)
+    rows, sides = ((313.0, 319.0), (209.0, 212.0)), ((20.0, 270.0), (370.0, 620.0))
+    spots = [(row, side) for row in rows for side in sides]
+    return tuple(
+        Prop(str(rng.choice(kinds)), float(rng.uniform(*side)), float(rng.uniform(*row))) for row, side in spots
+    )
