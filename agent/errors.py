@@ -7,6 +7,7 @@ TailkeeperError
 │   └── SpoolFullError  no room for another item now
 ├── RejectError    this one thing can never succeed: drop or quarantine it, go on with the next
 │   ├── FrameError      a frame or its rows cannot be used
+│   ├── PrivacyError    a mask or redaction cannot be applied: no image
 │   ├── ItemError       a spooled item is damaged or impossible
 │   └── WireError       a message breaks the protocol
 └── StopError      the command cannot go on: say why, exit
@@ -48,6 +49,10 @@ class RejectError(TailkeeperError):
 
 class FrameError(RejectError):
     """A frame, an image file or a frame's rows cannot be used."""
+
+
+class PrivacyError(RejectError):
+    """A mask or a redaction cannot be applied, so there is no image to look at or to keep."""
 
 
 class ItemError(RejectError):

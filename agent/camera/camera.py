@@ -227,7 +227,7 @@ class Camera:
             self._frames.append(Frame(self.name, image, self._index, t, ts_ns, mono_ns, name))
             self._index += 1
             self._ready.notify_all()
-        if self._error and not self._sight.frozen:
+        if (self._error or self._index == 1) and not self._sight.frozen:
             self._regain()
 
     def _pace(self, t: float, halt: threading.Event) -> None:
@@ -260,10 +260,10 @@ class Camera:
         known = isinstance(error, TailkeeperError)
         reason = str(error) if known else type(error).__name__  # foreign texts may hold a password
         if not self._error:
-            log.warning("camera %s is lost: %s", self.name, reason)
+            log.warning("camera lost", extra={"camera": self.name, "error": reason})
         self._error = reason
 
     def _regain(self) -> None:
-        log.info("camera %s is back", self.name)
+        log.info("camera live", extra={"camera": self.name})
         self._error, self._tries = "", 0
         self._reconnects += self._index > 1  # the first frame of all is no return

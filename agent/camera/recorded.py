@@ -74,7 +74,7 @@ class Folder:
                 self.name = path.name
                 return self._at * self.spacing
             self.skipped += 1
-            log.warning("image skipped: %s cannot be read", path)
+            log.warning("image skipped", extra={"path": str(path), "error": "it cannot be decoded"})
         return None
 
     def image(self) -> Image | None:

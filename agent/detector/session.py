@@ -16,6 +16,7 @@ from agent.detector.letterbox import Blob, Letterbox, unfit
 from agent.detector.postprocess import Layout, to_rows
 from agent.errors import FrameError, ModelError
 from agent.records import Image, ModelRef, Rows
+from agent.settings import ModelSettings
 
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 """In order of preference; which of them are there depends on the onnxruntime that is installed."""
@@ -58,6 +59,17 @@ class Detector:
         self.manifest = bundle.manifest
         self.model = ModelRef(id=bundle.model_id, sha256=bundle.sha256)
         self._layout = self._try()
+
+    @classmethod
+    def from_settings(cls, settings: ModelSettings, *, cache: Path | None = None) -> Detector:
+        """The detector that the configuration asks for."""
+        return cls(
+            settings.path,
+            floor=settings.select_floor,
+            threads=settings.threads,
+            providers=settings.providers,
+            cache=cache,
+        )
 
     def detect(self, image: Image) -> Rows:
         """Rows (n, 6) at or above `floor` in pixels of `image`, clipped to it, highest confidence first.
