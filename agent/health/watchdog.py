@@ -21,8 +21,8 @@ Check: TypeAlias = Callable[[], str | None]
 
 DOWN_PATIENCE_S = 600.0
 """While no camera can be opened, reopening is the cure; a restart is tried this seldom, for wedged drivers."""
-_EXPECTED_NOW = frozenset({"live"})
-_NOT_EXPECTED = frozenset({"ended", "scheduled", "paused"})
+_DELIVERING = frozenset({"live", "dark"})
+_OWING_NOTHING = frozenset({"ended", "off", "paused"})
 
 
 class Notifier:
@@ -114,13 +114,14 @@ def frames_flow(age_s: Callable[[], float], patience_s: Callable[[], float | Non
 def frame_patience(states: Iterable[str], limit_s: float, down_s: float = DOWN_PATIENCE_S) -> float | None:
     """How old the newest frame may be, given the cameras' states; None while no frame is expected.
 
-    A live camera owes a frame within `limit_s`. Cameras that are starting or being reopened heal by themselves, so a
-    restart is worth trying only after `down_s`. Ended, scheduled and paused cameras owe nothing.
+    A camera that delivers owes a frame within `limit_s`. Cameras that are starting or being reopened heal by
+    themselves, so a restart is worth trying only after `down_s`. Ended and paused cameras, and those outside their
+    schedule, owe nothing.
     """
     present = set(states)
-    if present & _EXPECTED_NOW:
+    if present & _DELIVERING:
         return limit_s
-    return down_s if present - _NOT_EXPECTED else None
+    return down_s if present - _OWING_NOTHING else None
 
 
 def progresses(name: str, age_s: Callable[[], float], limit_s: float) -> Check:
