@@ -12,7 +12,8 @@ TailkeeperError
 │   └── WireError       a message breaks the protocol
 └── StopError      the command cannot go on: say why, exit
     ├── ConfigError     the user's input is wrong (exit status 2)
-    └── ModelError      the model cannot be used
+    ├── ModelError      the model cannot be used
+    └── ServiceError    one of the service's loops failed
 """
 
 
@@ -80,3 +81,7 @@ class ConfigError(StopError):
 
 class ModelError(StopError):
     """The model is missing, is not a usable detector, or cannot be run."""
+
+
+class ServiceError(StopError):
+    """A loop of the service failed in a way nobody foresaw."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
 import re
@@ -31,6 +32,7 @@ PRECEDENCE = ("default", "file", "fleet", "credential", "environment", "command 
 
 Tree: TypeAlias = dict[str, Any]
 _SERIALS = (Path("/sys/firmware/devicetree/base/serial-number"), Path("/etc/machine-id"))
+_URL_PASSWORD = re.compile(r"^([a-z0-9+.-]+://[^/@]*:)[^/]*@", re.IGNORECASE)
 _CAMERA_CREDENTIAL = re.compile(r"^camera_([A-Za-z0-9_-]+)_password$")
 
 
@@ -112,6 +114,14 @@ class Loaded:
             for path, value in leaves(_by_name(self.settings.model_dump(mode="json")))
         ]
 
+    def tables(self) -> Tree:
+        """The effective values of the device's sections, nested as in the config file, cameras by name, no secrets in them."""
+        values = _by_name(self.settings.model_dump(mode="json", exclude={"collector": True, "broker": {"password"}}))
+        for camera in values["cameras"].values():
+            del camera["password"]
+            camera["source"] = _URL_PASSWORD.sub(r"\1***@", camera["source"])
+        return values
+
     def origins(self) -> dict[str, str]:
         """Dotted path of every key (cameras by name) to where its value comes from."""
         found = {path: "default" for path, _ in leaves(_by_name(self.settings.model_dump()))}
@@ -145,6 +155,14 @@ def load(
     if path is not None or file.exists():
         layers.append(Layer("file", str(file), _by_name(_read_toml(file), str(file))))
     return _merged(layers)
+
+
+def merge(*trees: Mapping[str, Any]) -> Tree:
+    """One tree of values from several, later ones over earlier ones, by the same rules as the configuration's layers."""
+    merged: Tree = {}
+    for tree in trees:
+        _overlay(merged, copy.deepcopy(dict(tree)))
+    return merged
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,0 +1,222 @@
+"""The whole product in one command: an embedded broker, the collector and the agent, on loopback, for a minute."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.clock import SystemClock
+from agent.collector import CollectorService, listing
+from agent.collector.sheet import contact_sheet
+from agent.errors import BrokerError, ConfigError
+from agent.service import Service
+from agent.settings import Loaded, load
+
+DEMO_CONFIG = Path(__file__).with_name("demo.toml")
+DEMO_SOURCE = "world:street?seed=1"
+DEMO_MODEL = Path(__file__).parent / "world" / "model"
+LOOPBACK = "127.0.0.1"
+AMQTT_CONFIG = """\
+listeners:
+  default:
+    type: tcp
+    bind: {bind}
+plugins:
+  amqtt.plugins.authentication.AnonymousAuthPlugin:
+    allow_anonymous: true
+"""
+DRAIN_S = 30.0
+"""How long the uplink may take, after the last frame, to deliver what is in the spool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a demo did; `out` holds the data set, the contact sheet and the agent's state."""
+
+    frames: int
+    fps: float
+    candidates: int
+    stored: int
+    lanes: dict[str, int]
+    bytes: int
+    out: Path
+    sheet: Path | None
+
+    def text(self) -> str:
+        """For a person."""
+        lanes = ", ".join(f"{lane} {n}" for lane, n in sorted(self.lanes.items())) or "none"
+        lines = [
+            f"frames {self.frames} ({self.fps} a second)",
+            f"candidates {self.candidates}",
+            f"stored {self.stored}",
+            f"lanes {lanes}",
+            f"bytes {self.bytes}",
+            f"data set {self.out / 'dataset'}",
+        ]
+        return "\n".join(lines + ([f"contact sheet {self.sheet}"] if self.sheet else []))
+
+
+def run_demo(
+    *,
+    source: str = "",
+    model: Path | None = None,
+    seconds: float = 60.0,
+    out: Path,
+    port: int = 0,
+    stop: threading.Event,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Summary:
+    """Run broker, collector and agent until `seconds` have passed, the source has ended or `stop` is set.
+
+    `out` must be empty or not there yet. Raises ConfigError, ModelError or CameraError for wrong input.
+    """
+    _claim_folder(out)
+    with embedded_broker(out / "broker", port) as bound:
+        loaded = _configuration(source or DEMO_SOURCE, model or DEMO_MODEL, out, bound)
+        started = time.monotonic()
+        service = _run_until_done(loaded, seconds, stop, progress)
+        elapsed = time.monotonic() - started
+    return _summary(service, loaded.settings.collector.store or out, out, elapsed)
+
+
+def _claim_folder(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out}: not an empty folder", remedy="name another one with --out, or empty it")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{out}: {error.strerror}", remedy="name a folder that you may write to with --out") from None
+
+
+def _configuration(source: str, model: Path, out: Path, port: int) -> Loaded:
+    """The shipped demo configuration with what the command line said."""
+    camera = {"name": "demo", "source": source, "fps": 0.0}
+    return load(
+        DEMO_CONFIG,
+        environ={},
+        command_line={
+            "device": {"state_dir": str(out / "device")},
+            "broker": {"host": LOOPBACK, "port": port},
+            "cameras": {"demo": camera},
+            "model": {"path": str(model)},
+            "collector": {"store": str(out / "dataset")},
+        },
+    )
+
+
+def _run_until_done(loaded: Loaded, seconds: float, stop: threading.Event, progress: Callable[[str], None]) -> Service:
+    """Agent and collector in threads of their own; this one watches the time and tells how it goes."""
+    clock = SystemClock()
+    service = Service(loaded, clock)
+    collector = CollectorService(loaded.settings, clock)
+    collector_stop = threading.Event()
+    collecting = threading.Thread(target=collector.run, args=(collector_stop,), name="collector")
+    collecting.start()
+    try:
+        with service.running():
+            _collect(service, time.monotonic() + seconds, stop, progress)
+            service.stop_watching()
+            _drain(service, stop, progress)
+    finally:
+        collector_stop.set()
+        collecting.join()
+    return service
+
+
+def _collect(service: Service, deadline: float, stop: threading.Event, progress: Callable[[str], None]) -> None:
+    """Until the time is up, the recording has ended, or somebody wants to stop."""
+    while time.monotonic() < deadline and not (service.watch.ended.is_set() or service.failure or stop.wait(0.25)):
+        counters = service.health.counters
+        left = max(0.0, deadline - time.monotonic())
+        progress(f"{counters['frames']} frames, {counters['candidates']} candidates, {left:.0f} s left")
+
+
+def _drain(service: Service, stop: threading.Event, progress: Callable[[str], None]) -> None:
+    """Until the collector has confirmed everything."""
+    deadline = time.monotonic() + DRAIN_S
+    while (left := service.spool.stats().items) and time.monotonic() < deadline and not service.failure:
+        progress(f"{left} candidates on their way")
+        if stop.wait(0.05):
+            return
+
+
+def _summary(service: Service, store: Path, out: Path, elapsed_s: float) -> Summary:
+    counters = service.health.counters
+    rows = list(listing(store))
+    sheet = out / "contact_sheet.jpg"
+    return Summary(
+        frames=counters["frames"],
+        fps=round(counters["frames"] / elapsed_s, 2),
+        candidates=counters["candidates"],
+        stored=len(rows),
+        lanes=dict(Counter(str(row["lane"]) for row in rows)),
+        bytes=sum(int(row["bytes"]) for row in rows),
+        out=out,
+        sheet=sheet if contact_sheet(store, rows, sheet) else None,
+    )
+
+
+@contextlib.contextmanager
+def embedded_broker(folder: Path, port: int = 0) -> Iterator[int]:
+    """An MQTT broker of our own on loopback, gone at the end: mosquitto where it is installed, else amqtt.
+
+    Yields its port; 0 asks for a free one. Raises ConfigError where the port is taken or no broker is installed, and
+    BrokerError where the broker ends at once.
+    """
+    folder.mkdir(parents=True)
+    port = _free_port(port)
+    log = folder / "broker.log"
+    with log.open("wb") as output:
+        broker = subprocess.Popen(
+            _broker_command(folder, port), stdout=output, stderr=output, start_new_session=True, cwd=folder
+        )
+    try:
+        _wait_for_port(broker, port, log)
+        yield port
+    finally:
+        broker.terminate()
+        broker.wait()
+
+
+def _free_port(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise ConfigError(f"port {port}: {error.strerror}", remedy="name a free one with --port") from None
+        return int(probe.getsockname()[1])
+
+
+def _broker_command(folder: Path, port: int) -> list[str]:
+    mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    if mosquitto:
+        config = folder / "mosquitto.conf"
+        config.write_text(f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\n", "utf-8")
+        return [mosquitto, "-c", str(config)]
+    if importlib.util.find_spec("amqtt"):
+        config = folder / "amqtt.yaml"
+        config.write_text(AMQTT_CONFIG.format(bind=f"{LOOPBACK}:{port}"), "utf-8")
+        return [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]
+    raise ConfigError("no MQTT broker found", remedy="install mosquitto, or pip install 'tailkeeper[demo]'")
+
+
+def _wait_for_port(broker: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Until the broker answers; it has ended where it cannot."""
+    deadline = time.monotonic() + 20
+    while broker.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
+            return
+        time.sleep(0.02)
+    last = (log.read_text("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
+    raise BrokerError(f"the embedded broker did not start: {last}", remedy=f"its log is {log}")

@@ -1,0 +1,79 @@
+"""From a picked frame to an item: redact, scale, encode, describe. The one place where pixels become a JPEG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from agent import __version__, wire
+from agent.clock import Clock, rfc3339
+from agent.errors import FrameError
+from agent.privacy import Privacy
+from agent.records import Candidate, Detection, Image, ImageInfo, Item, Meta, ModelRef, Rows, Thresholds, make_item
+from agent.settings import ImageSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """Everything that an item's metadata says beside what the candidate knows."""
+
+    device: str
+    model: ModelRef
+    classes: Sequence[str]
+    thresholds: Thresholds
+    image: ImageSettings
+    privacy: Privacy
+    clock: Clock
+
+    def __call__(self, candidate: Candidate) -> Item:
+        """Raises FrameError, or PrivacyError where something cannot be redacted: then nothing is kept."""
+        redacted, names = self.privacy.redact(candidate.frame, candidate.rows)
+        picture, scale = _within(redacted, self.image.max_side)
+        encoded, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, self.image.quality])
+        if not encoded:
+            raise FrameError(f"camera {candidate.frame.camera}: a frame of shape {picture.shape} cannot be encoded")
+        height, width = picture.shape[:2]
+        info = ImageInfo(w=width, h=height, quality=self.image.quality, redacted=names)
+        return make_item(jpeg.tobytes(), wire.fit_meta(self._describe(candidate, info, scale)))
+
+    def _describe(self, candidate: Candidate, info: ImageInfo, scale: float) -> Meta:
+        frame = candidate.frame
+        return Meta(
+            device=self.device,
+            camera=frame.camera,
+            ts=rfc3339(frame.ts_ns),
+            ts_ns=frame.ts_ns,
+            mono_ns=frame.mono_ns,
+            boot=self.clock.boot(),
+            clock_synced=self.clock.synced(),
+            model=self.model,
+            thresholds=self.thresholds,
+            lane=candidate.lane,
+            score=candidate.score,
+            probability=candidate.probability,
+            reasons=candidate.reasons,
+            detections=self._detections(candidate.rows, scale),
+            image=info,
+            agent=__version__,
+        )
+
+    def _detections(self, rows: Rows, scale: float) -> tuple[Detection, ...]:
+        boxes = np.round(rows[:, :4].astype(np.float64) * scale, 2).tolist()
+        return tuple(
+            Detection(
+                c=int(c), name=self.classes[int(c)], conf=round(conf, 4), xyxy=box, served=conf >= self.thresholds.serve
+            )
+            for box, conf, c in zip(boxes, rows[:, 4].tolist(), rows[:, 5].tolist(), strict=True)
+        )
+
+
+def _within(image: Image, max_side: int) -> tuple[Image, float]:
+    """The image with its longer side at most `max_side` pixels, and the factor by which it was scaled."""
+    scale = min(1.0, max_side / max(image.shape[:2]))
+    if scale == 1.0:
+        return image, 1.0
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8), scale
