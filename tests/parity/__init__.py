@@ -1,0 +1,1 @@
+"""Expected rows of the parity test, and the script that made them."""
