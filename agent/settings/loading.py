@@ -97,10 +97,10 @@ class Loaded:
             raise ConfigError(f"{self.file or DEFAULT_FILE}: {key}: not set", remedy=f"write {remedy}")
 
     def warnings(self) -> list[str]:
-        """What is allowed and still not wise, one line each."""
+        """What is allowed and still not wise, one line each: what it is, a colon, and the remedy."""
         found = []
         if self.settings.broker.host and not self.settings.broker.tls:
-            found.append("broker.tls is false: images and passwords travel unencrypted")
+            found.append("broker.tls is false, images and passwords travel unencrypted: set tls = true and port = 8883")
         file = self.file
         in_file = [path for layer in self.layers if layer.kind == "file" for path, _ in leaves(layer.values)]
         if file and any(path.endswith(".password") for path in in_file) and file.stat().st_mode & 0o044:
@@ -234,17 +234,18 @@ def _serial() -> str:
 
 
 def _credentials(env: Mapping[str, str]) -> Tree:
-    """systemd credentials: ``broker_password`` and ``camera_<name>_password``."""
+    """systemd credentials: ``broker_password`` and ``camera_<name>_password``; an empty one counts as none."""
     folder = env.get("CREDENTIALS_DIRECTORY")
     if not folder or not Path(folder).is_dir():
         return {}
     values: Tree = {}
     for path in sorted(Path(folder).iterdir()):
         camera = _CAMERA_CREDENTIAL.match(path.name)
-        if path.name == "broker_password":
-            values["broker"] = {"password": _secret(path)}
-        elif camera:
-            values.setdefault("cameras", {})[camera[1]] = {"password": _secret(path)}
+        secret = _secret(path) if camera or path.name == "broker_password" else ""
+        if secret and camera:
+            values.setdefault("cameras", {})[camera[1]] = {"password": secret}
+        elif secret:
+            values["broker"] = {"password": secret}
     return values
 
 
