@@ -54,7 +54,13 @@ class Service:
         self.broker = Broker(settings.broker, settings.device.id, clock, rng, presence=presence)
         self.spool = Spool(settings.device.spool_dir, settings.spool, clock, wake=self._wake_uplink)
         self.uplink = Uplink(
-            self.spool, self.broker, topics, settings.uplink, clock, rng, counters=self.health.counters
+            self.spool,
+            self.broker,
+            topics,
+            settings=settings.uplink,
+            clock=clock,
+            rng=rng,
+            counters=self.health.counters,
         )
         self._seal = make_seal(settings, self.detector, clock)
         self.cameras = open_cameras(settings.cameras, clock, rng=rng)

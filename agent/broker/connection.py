@@ -240,8 +240,8 @@ class Broker:
         with self._lock:
             self.link = up
         self._say("online", self._alert)
-        self._tell(up)
         self._up.set()
+        self._tell(up)
 
     def _went_down(self, down: Down) -> Down:
         was_up, self.link = self.link is not None, None

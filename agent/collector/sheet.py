@@ -9,7 +9,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from agent.records import Image, Meta
+from agent.collector.store import read_meta
+from agent.records import Image
 
 TILE_W, TILE_H, CAPTION = 320, 200, 22
 COLUMNS = 4
@@ -47,7 +48,7 @@ def _tile(store: Path, row: Mapping[str, Any]) -> Image | None:
         return None
     meta = read_meta(store, str(row["cid"]))
     scale = min(TILE_W / image.shape[1], (TILE_H - CAPTION) / image.shape[0])
-    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
     for detection in meta.detections if meta else ():
         if detection.served:
             _draw(small, detection.name, detection.conf, np.array(detection.xyxy) * scale)

@@ -1,0 +1,143 @@
+"""The collector's loop: messages in batches, stored durably, then acknowledged and receipted."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from agent.broker import Broker, Message, Up
+from agent.clock import Clock
+from agent.collector.ingest import Incoming, Ingest, Outcome
+from agent.collector.staging import Staging
+from agent.collector.store import Store, StoreError
+from agent.errors import ConfigError, WireError
+from agent.settings import Settings
+from agent.wire import HEADER_LIMIT, QUERY_LIMIT, Receipt, Topics
+
+log = logging.getLogger(__name__)
+
+BATCH = 32
+"""Messages taken together at most, and unacknowledged at most: one commit serves them all."""
+RETRY_S = 1.0
+RETRY_MAX_S = 30.0
+SWEEP_S = 3600.0
+SLOW_S = 2.0
+"""A batch that took longer makes the receipts say `slow`."""
+
+
+class CollectorService:
+    """Receives candidates and keeps them. Everything happens in `run`, so it may be one thread among others."""
+
+    def __init__(self, settings: Settings, clock: Clock, rng: random.Random | None = None) -> None:
+        """Raises ConfigError for settings that cannot work."""
+        mine = settings.collector
+        if mine.store is None:
+            raise ConfigError("collector.store is not set", remedy="name the folder for the data set")
+        self.settings = settings
+        self._folder: Path = mine.store
+        self._clock = clock
+        self.ready = threading.Event()
+        """Set while the broker has our subscriptions."""
+        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.ingest: Ingest | None = None
+        """There while `run` is."""
+        self.broker = Broker(
+            settings.broker,
+            mine.client_id,
+            clock,
+            rng or random.Random(),
+            receive_maximum=BATCH,
+            receive_bytes=mine.max_image_bytes + HEADER_LIMIT + 4096,
+            manual_ack=True,
+        )
+        for level in ("c", "q"):
+            topic_filter = Topics(settings.broker.prefix, "+").up(level)
+            shared = f"$share/{mine.share_group}/{topic_filter}" if mine.share_group else topic_filter
+            self.broker.subscribe(shared, self._inbox.put)
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set. Raises ConfigError where the store cannot be opened."""
+        mine = self.settings.collector
+        store = Store(self._folder, self._clock)
+        staging = Staging(
+            Path(mine.staging) if mine.staging else self._folder / "staging.sqlite",
+            str(self._folder.resolve()) if mine.staging else "",
+        )
+        self.ingest = Ingest(store, staging, self._clock, mine.max_image_bytes)
+        log.info("store open", extra={"store": str(self._folder), "adopted": len(store.adopted)})
+        self.broker.watch(lambda event: self.ready.set() if isinstance(event, Up) else self.ready.clear())
+        self.broker.start()
+        try:
+            self._loop(self.ingest, stop)
+        finally:
+            self.ready.clear()
+            self.broker.close()
+            staging.close()
+            store.close()
+
+    def _loop(self, ingest: Ingest, stop: threading.Event) -> None:
+        swept = -SWEEP_S
+        while not stop.is_set():
+            if time.monotonic() - swept > SWEEP_S:
+                ingest.sweep()
+                swept = time.monotonic()
+            batch = self._batch()
+            if not batch:
+                continue
+            started = time.monotonic()
+            outcomes = self._take(ingest, batch, stop)
+            for message in batch if outcomes else ():
+                self.broker.ack(message)
+            for outcome in outcomes:
+                self._answer(outcome, slow=time.monotonic() - started > SLOW_S)
+
+    def _batch(self) -> list[Message]:
+        """What has arrived, at most `BATCH`; waits half a second for the first."""
+        batch: list[Message] = []
+        try:
+            batch.append(self._inbox.get(timeout=0.5))
+            while len(batch) < BATCH:
+                batch.append(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+        return batch
+
+    def _take(self, ingest: Ingest, batch: Sequence[Message], stop: threading.Event) -> list[Outcome]:
+        """Store a batch, again and again where the disk refuses: until it is acknowledged the broker sends no more."""
+        candidates, queries = self._sort(batch)
+        wait_s = RETRY_S
+        while True:
+            try:
+                return [ingest.candidates(candidates), *(ingest.query(query) for query in queries)]
+            except (OSError, StoreError) as error:
+                log.error("store refuses", extra={"error": str(error), "retry_s": wait_s})
+                if stop.wait(wait_s):
+                    return []
+                wait_s = min(2 * wait_s, RETRY_MAX_S)
+
+    def _sort(self, batch: Sequence[Message]) -> tuple[list[Incoming], list[Incoming]]:
+        """Candidates and queries, each in order of arrival."""
+        candidates: list[Incoming] = []
+        queries: list[Incoming] = []
+        for message in batch:
+            try:
+                topics, levels = Topics.parse(self.settings.broker.prefix, message.topic)
+            except WireError as error:
+                log.warning("message dropped", extra={"error": str(error)})
+                continue
+            incoming = Incoming(topics.device, message.payload)
+            (candidates if levels == ("up", "c") else queries).append(incoming)
+        return candidates, queries
+
+    def _answer(self, outcome: Outcome, *, slow: bool) -> None:
+        for device, by_cid in outcome.acks.items():
+            acks = tuple(by_cid.values())
+            topics = Topics(self.settings.broker.prefix, device)
+            for start in range(0, len(acks), QUERY_LIMIT):
+                receipt = Receipt(acks=acks[start : start + QUERY_LIMIT], slow=slow or None)
+                self.broker.publish(topics.ack, receipt.encode())

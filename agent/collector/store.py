@@ -1,0 +1,247 @@
+"""The collector's store: images and metadata as files, an index in SQLite. Here is the collector's only use of sqlite3.
+
+    store/
+      images/aa/<cid>.jpg       written first
+      meta/aa/<cid>.json        written second: with it the candidate is complete
+      index.sqlite              one row per candidate, rebuilt from the files where it is lost
+      staging.sqlite            parts of candidates that are not complete (elsewhere where collectors share it)
+
+Files are durable before their row is committed, and the row is committed before the receipt is sent. A candidate has
+one copy: its id is the primary key here, and where several stores share a staging store, there too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+from agent import durable
+from agent.clock import Clock, rfc3339
+from agent.errors import ConfigError, ItemError
+from agent.records import Item, Meta
+
+INDEX = "index.sqlite"
+UNLABELLED = "unlabelled"
+Database: TypeAlias = sqlite3.Connection
+StoreError: TypeAlias = sqlite3.Error
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS candidate (
+    cid TEXT PRIMARY KEY,
+    device TEXT NOT NULL,
+    camera TEXT NOT NULL,
+    ts TEXT NOT NULL,
+    ts_ns INTEGER NOT NULL,
+    lane TEXT NOT NULL,
+    score REAL NOT NULL,
+    probability REAL,
+    model TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    received TEXT NOT NULL,
+    label TEXT NOT NULL DEFAULT 'unlabelled'
+);
+CREATE TABLE IF NOT EXISTS device (
+    device TEXT PRIMARY KEY,
+    last TEXT NOT NULL,
+    stored INTEGER NOT NULL DEFAULT 0,
+    duplicate INTEGER NOT NULL DEFAULT 0,
+    partial INTEGER NOT NULL DEFAULT 0,
+    rejected INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0
+);
+"""
+_COLUMNS = "cid, device, camera, ts, lane, score, probability, model, sha256, bytes, received, label"
+
+
+def image_path(cid: str) -> str:
+    """Relative to the store. Ids are hex digits, checked on arrival, so nobody's path gets in."""
+    return f"images/{cid[:2]}/{cid}.jpg"
+
+
+def meta_path(cid: str) -> str:
+    return f"meta/{cid[:2]}/{cid}.json"
+
+
+def open_database(path: Path, schema: str, *, synchronous: str = "FULL") -> Database:
+    """A database that several processes may use at once; transactions are explicit."""
+    database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute(f"PRAGMA synchronous = {synchronous}")
+    database.executescript(schema)
+    return database
+
+
+@contextlib.contextmanager
+def transaction(database: Database) -> Iterator[None]:
+    """All or nothing; the write lock is taken at the start, so nobody's decision is overtaken."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            database.execute("ROLLBACK")
+        raise
+
+
+class Store:
+    """One folder of candidates, open for writing. For one thread; other processes may have it open too."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        """Open it, create it where there is none, and `recover`. Raises ConfigError where that cannot be done."""
+        self.folder = folder
+        self._clock = clock
+        try:
+            for name in ("images", "meta"):
+                durable.make_folder(folder / name)
+            self._lock = (folder / "lock").open("w")
+            self._index = open_database(folder / INDEX, _SCHEMA)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigError(f"collector.store {folder}: {error}", remedy="name a folder it may write to") from None
+        self.adopted = self.recover()
+        """Ids that `recover` found without a row, with their device."""
+
+    def close(self) -> None:
+        self._index.close()
+        self._lock.close()
+
+    def have(self, cids: Sequence[str]) -> dict[str, str]:
+        """Which of these are stored, with their device."""
+        marks = ",".join("?" * len(cids))
+        query = f"SELECT cid, device FROM candidate WHERE cid IN ({marks})"
+        return dict(self._index.execute(query, list(cids)))
+
+    def write(self, item: Item) -> None:
+        """Image and metadata as files; durable when it returns. Raises OSError."""
+        head = {"v": 1, "cid": item.cid, "sha256": item.sha256, "size": len(item.image), "ctype": "image/jpeg"}
+        received = rfc3339(self._clock.wall_ns())
+        text = json.dumps({**head, "received": received, "meta": item.meta.model_dump(mode="json")})
+        for name, content in ((image_path(item.cid), item.image), (meta_path(item.cid), text.encode())):
+            path = self.folder / name
+            durable.make_folder(path.parent)
+            durable.write(path, content)
+
+    def add(self, items: Sequence[Item], counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Rows of items whose files are written, and what each device did, in one commit."""
+        now = rfc3339(self._clock.wall_ns())
+        with transaction(self._index):
+            for item in items:
+                self._insert(item.cid, item.sha256, len(item.image), now, item.meta)
+            for device, columns in counts.items():
+                self._index.execute("INSERT OR IGNORE INTO device (device, last) VALUES (?, ?)", (device, now))
+                for column, count in columns.items():
+                    update = f"UPDATE device SET last = ?, {column} = {column} + ? WHERE device = ?"
+                    self._index.execute(update, (now, count, device))
+
+    def remove(self, cid: str) -> None:
+        """Take an item away again: another store has it."""
+        self._index.execute("DELETE FROM candidate WHERE cid = ?", (cid,))
+        for name in (meta_path(cid), image_path(cid)):
+            with contextlib.suppress(FileNotFoundError):
+                (self.folder / name).unlink()
+
+    def _insert(self, cid: str, sha256: str, size: int, received: str, meta: Meta) -> None:
+        self._index.execute(
+            "INSERT OR IGNORE INTO candidate VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *(cid, meta.device, meta.camera, meta.ts, meta.ts_ns, meta.lane, meta.score, meta.probability),
+                *(meta.model.id, sha256, size, received, UNLABELLED),
+            ),
+        )
+
+    def recover(self) -> dict[str, str]:
+        """Adopt candidates whose files are complete and whose row is lost; remove what was never finished.
+
+        Returns what was adopted. Does nothing while another collector has the store open: it may be writing.
+        """
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            return {}
+        try:
+            return self._recover()
+        finally:
+            fcntl.flock(self._lock, fcntl.LOCK_SH)
+
+    def _recover(self) -> dict[str, str]:
+        known = {cid for (cid,) in self._index.execute("SELECT cid FROM candidate")}
+        adopted: dict[str, str] = {}
+        with transaction(self._index):
+            for path in self._files("meta", ".json"):
+                if path.stem not in known and (device := self._adopt(path)):
+                    adopted[path.stem] = device
+        for path in self._files("images", ".jpg"):
+            if path.stem not in known and path.stem not in adopted:
+                path.unlink()
+        return adopted
+
+    def _files(self, name: str, suffix: str) -> Iterator[Path]:
+        """Finished files; unfinished ones are removed on the way."""
+        for folder in sorted((self.folder / name).iterdir()):
+            with os.scandir(folder) as entries:
+                names = sorted(entry.name for entry in entries)
+            for found in names:
+                if found.endswith(durable.TEMPORARY):
+                    (folder / found).unlink(missing_ok=True)
+                elif found.endswith(suffix):
+                    yield folder / found
+
+    def _adopt(self, path: Path) -> str | None:
+        try:
+            record = json.loads(path.read_bytes())
+            meta = Meta.model_validate(record["meta"])
+            size = (self.folder / image_path(path.stem)).stat().st_size
+            if size != record["size"] or path.stem != record["cid"]:
+                raise ItemError("image and metadata disagree")
+            self._insert(path.stem, record["sha256"], size, record["received"], meta)
+        except (OSError, ValueError, KeyError, TypeError, ItemError):
+            path.unlink(missing_ok=True)  # the device has no receipt and sends it again
+            return None
+        return meta.device
+
+
+def listing(folder: Path) -> Iterator[dict[str, Any]]:
+    """The rows of ``dataset ls``, in order of arrival, also while the service runs; nothing is written.
+
+    Raises ConfigError where there is no store.
+    """
+    with _look(folder) as database:
+        for row in database.execute(f"SELECT {_COLUMNS} FROM candidate ORDER BY rowid"):
+            record = dict(zip(_COLUMNS.split(", "), row, strict=True))
+            yield {**record, "path": image_path(record["cid"])}
+
+
+def devices(folder: Path) -> list[dict[str, Any]]:
+    """What each device has sent: last, stored, duplicate, partial, rejected, bytes."""
+    with _look(folder) as database:
+        rows = database.execute("SELECT * FROM device ORDER BY device")
+        names = [column[0] for column in rows.description]
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+@contextlib.contextmanager
+def _look(folder: Path) -> Iterator[Database]:
+    """The index for reading only: beside a running service its shared memory is used and not written."""
+    path = folder / INDEX
+    if not path.exists():
+        raise ConfigError(f"{folder}: no collector's store", remedy="name the folder of collector.store")
+    beside = all(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-shm"))
+    how = "readonly_shm=1" if beside else "immutable=1"
+    with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&{how}", uri=True)) as database:
+        yield database
+
+
+def read_meta(folder: Path, cid: str) -> Meta | None:
+    """A stored candidate's metadata; None where it is not there or cannot be read."""
+    try:
+        return Meta.model_validate(json.loads((folder / meta_path(cid)).read_bytes())["meta"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
