@@ -1,4 +1,4 @@
-"""Fetching a model in blocks that survive a power cut: HTTP(S) with ranges, or whatever else yields bytes at an offset."""
+"""Fetching a model in blocks that survive a power cut: HTTP(S) ranges, or whatever else yields bytes at an offset."""
 
 from __future__ import annotations
 

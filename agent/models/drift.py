@@ -15,7 +15,7 @@ CONFIDENCE_SHIFT = 0.25
 RATE_FACTOR = 8.0
 """Served detections per frame may change by this factor; day and night differ by about 3."""
 MIX_DISTANCE = 0.8
-"""Total variation distance between the class mixes, 0 to 1. Another time of day measures up to .5, a wrong class list 1."""
+"""Total variation distance between the class mixes: another time of day measures up to .5, a wrong class list 1."""
 ERROR_SHARE = 0.02
 
 
@@ -33,17 +33,22 @@ class Pulse(Record):
 
 
 def judge(before: Pulse, after: Pulse) -> str | None:
-    """Why the model of `after` is not fit to stay, compared with the one of `before`; None when nothing speaks against it."""
-    if after.errors > max(2.0, ERROR_SHARE * (after.frames + after.errors)):
-        return f"it failed on {after.errors} of {after.frames + after.errors} frames"
+    """Why the model of `after` is not fit to stay, compared with the one of `before`; None where it is."""
+    tried = after.frames + after.errors
+    if after.errors > max(2.0, ERROR_SHARE * tried):
+        return f"it failed on {after.errors} of {tried} frames"
     if min(before.frames, after.frames) < MIN_FRAMES:
         return None
     was, now = before.infer_s / before.frames, after.infer_s / after.frames
     if now > SLOWER * was:
         return f"it takes {now * 1e3:.0f} ms a frame where the one before took {was * 1e3:.0f}"
-    objects, found = sum(before.served.values()), sum(after.served.values())
-    if objects < MIN_FRAMES:
+    if sum(before.served.values()) < MIN_FRAMES:
         return None
+    return _judge_detections(before, after)
+
+
+def _judge_detections(before: Pulse, after: Pulse) -> str | None:
+    objects, found = sum(before.served.values()), sum(after.served.values())
     rate = (found / after.frames) / (objects / before.frames)
     if not 1 / RATE_FACTOR <= rate <= RATE_FACTOR:
         return f"it finds {rate:.2g} times as many objects a frame as the one before"
@@ -51,9 +56,7 @@ def judge(before: Pulse, after: Pulse) -> str | None:
     if abs(shift) > CONFIDENCE_SHIFT:
         return f"its mean confidence differs by {shift:+.2f}"
     distance = mix_distance(before.served, after.served)
-    if distance > MIX_DISTANCE:
-        return f"its class mix differs by {distance:.2f} of 1"
-    return None
+    return f"its class mix differs by {distance:.2f} of 1" if distance > MIX_DISTANCE else None
 
 
 def mix_distance(one: Mapping[str, int], other: Mapping[str, int]) -> float:

@@ -1,4 +1,4 @@
-"""One model roll-out on a device: downloading, verified, staged, warmed, active; and rolled back when it does not prove itself.
+"""A model roll-out on a device: downloading, verified, staged, warmed, active; rolled back when it proves unfit.
 
 Every step can be cut by a power failure. Before the pointer changes, the same command simply starts again and finds the
 blocks it has; after it, the trial is taken up where it was. A model that fails leaves the one before running.
@@ -47,7 +47,7 @@ class Runtime:
     pulse: Callable[[], Pulse]
     """What the running model has done since it went live."""
     required_classes: Callable[[], Sequence[str]]
-    """Class names that the present configuration speaks of (redaction, rules): a model without them would stop frames."""
+    """Class names that the present configuration speaks of: redaction by a model without them would stop all frames."""
 
 
 class Rollout:
@@ -93,16 +93,20 @@ class Rollout:
             raise ModelError(f"rolled back: {outcome.reason}")
         return {"model_id": update.model_id, "active": self._store.active.name}
 
-    def recall(self, reason: str = "the operator's word") -> dict[str, object]:
-        """Give up an update that is not active yet, else go back to the model before; ModelError where there is none."""
+    def recall(self, key: str) -> dict[str, object]:
+        """Operator's word: give up an update that is not active yet, else go back to the model before.
+
+        `key` is the id of the command, which is carried out once. Raises ModelError where there is no model before.
+        """
         with self._lock:
             if self._bringing_up:
                 self._cancel.set()
                 self._wake.set()
                 return {"cancelled": True, "active": self._store.active.name}
-            path = self._back(reason)
+            if self._store.outcome(key) is None:
+                self._back("the operator's word", key)
             self._wake.set()
-            return {"cancelled": False, "active": path.name}
+            return {"cancelled": False, "active": self._store.active.name}
 
     def close(self) -> None:
         """The agent ends: leave a roll-out as it is, to be taken up at the next start."""
@@ -220,10 +224,8 @@ class Rollout:
             report("active", min(share, 1.0))
             self._pause(min(1.0, self._trial_s / 20))
 
-    def _back(self, reason: str) -> Path:
-        path = self._store.roll_back(reason)
-        self._runtime.warm(path)()
-        return path
+    def _back(self, reason: str, key: str | None = None) -> None:
+        self._runtime.warm(self._store.roll_back(reason, key))()
 
 
 def _decode(text: str) -> bytes:

@@ -175,18 +175,19 @@ class ModelStore:
                 if folder.name not in kept:
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def roll_back(self, reason: str) -> Path:
+    def roll_back(self, reason: str, key: str | None = None) -> Path:
         """Make the model before the active one active again, from the file that was kept; returns where it is.
 
-        Raises ModelError where there is none before: the configured model is active.
+        `key`: id of the command that wants it. Raises ModelError where the configured model is active: none is before.
         """
         with self._lock:
             before = self._pointer = self._load()
             if before.active is None:
                 raise ModelError("the configured model is active", remedy="there is nothing before it to go back to")
-            outcomes = self._outcomes(Outcome(key=before.trial.key, reason=reason)) if before.trial else before.outcomes
+            ended = [Outcome(key=before.trial.key, reason=reason)] if before.trial else []
+            ended += [Outcome(key=key)] if key else []
             previous = before.previous if before.previous and self._sound(before.previous) else None
-            self._save(active=previous, previous=None, trial=None, outcomes=outcomes)
+            self._save(active=previous, previous=None, trial=None, outcomes=self._outcomes(*ended))
         self.trace("model.rolled back")
         return self.active
 
@@ -220,8 +221,8 @@ class ModelStore:
                 self._save(trial=trial.model_copy(update={"starts": trial.starts + 1}))
                 self.trace("model.start counted")
 
-    def _outcomes(self, outcome: Outcome) -> tuple[Outcome, ...]:
-        return (*self._pointer.outcomes, outcome)[-16:]
+    def _outcomes(self, *ended: Outcome) -> tuple[Outcome, ...]:
+        return (*self._pointer.outcomes, *ended)[-16:]
 
     def _load(self) -> Pointer:
         state = durable.load_state(self._folder / "pointer.json", _LAYOUT)
