@@ -208,7 +208,9 @@ def _add_check(commands: Commands) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     from agent.doctor import run_checks
+    from agent.health import setup_logging
 
+    setup_logging(json=False, level="critical")  # the findings say it all
     checks = run_checks(arguments.config)
     if arguments.json:
         _print_json({"checks": [dataclasses.asdict(check) for check in checks]})
