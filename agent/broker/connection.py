@@ -49,6 +49,7 @@ class Broker:
         receive_maximum: int = RECEIVE_MAXIMUM,
         receive_bytes: int = RECEIVE_BYTES,
         manual_ack: bool = False,
+        protocol: Literal[4, 5] = 5,
     ) -> None:
         """With `manual_ack` a message counts as received when `ack` is called, not when its handler returns.
 
@@ -61,7 +62,7 @@ class Broker:
         self._presence = presence
         self._limits = (receive_maximum, receive_bytes, manual_ack)
         self._tls = tls_context(settings) if settings.tls else None
-        self._protocol: Literal[4, 5] = 5
+        self._protocol: Literal[4, 5] = protocol
         self._handlers: list[tuple[str, Handler]] = []
         self._listeners: list[Listener] = []
         self._lock = threading.Lock()

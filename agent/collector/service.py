@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from agent.broker import Broker, Message, Up
 from agent.clock import Clock
@@ -33,7 +34,7 @@ SLOW_S = 2.0
 class CollectorService:
     """Receives candidates and keeps them. Everything happens in `run`, so it may be one thread among others."""
 
-    def __init__(self, settings: Settings, clock: Clock, rng: random.Random | None = None) -> None:
+    def __init__(self, settings: Settings, clock: Clock, *, protocol: Literal[4, 5] = 5) -> None:
         """Raises ConfigError for settings that cannot work."""
         mine = settings.collector
         if mine.store is None:
@@ -50,10 +51,11 @@ class CollectorService:
             settings.broker,
             mine.client_id,
             clock,
-            rng or random.Random(),
+            random.Random(),
             receive_maximum=BATCH,
             receive_bytes=mine.max_image_bytes + HEADER_LIMIT + 4096,
             manual_ack=True,
+            protocol=protocol,
         )
         for level in ("c", "q"):
             topic_filter = Topics(settings.broker.prefix, "+").up(level)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 
+import cv2
+import numpy as np
+
 from agent.records import Detection, ImageInfo, Item, Lane, Meta, ModelRef, Thresholds, make_item
 
 
@@ -42,3 +45,14 @@ def an_item(
         agent="test",
     )
     return make_item(b"\xff\xd8" + random.Random(number).randbytes(size - 4) + b"\xff\xd9", meta)
+
+
+def a_picture_item(
+    number: int = 0, *, width: int = 320, height: int = 240, device: str = "gate-north", score: float = 1.0
+) -> Item:
+    """Item `number` with a real JPEG of noise: about half a byte per pixel."""
+    coarse = np.random.default_rng(number).integers(0, 256, (height // 4, width // 4, 3), np.uint8)
+    picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+    meta = an_item(number, device=device, score=score).meta
+    return make_item(jpeg, meta.model_copy(update={"image": ImageInfo(w=width, h=height, quality=90)}))
