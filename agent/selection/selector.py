@@ -28,8 +28,12 @@ from agent.settings import SelectionSettings
 class Camera:
     """What selection knows of one camera."""
 
-    def __init__(self, name: str, policy: SelectionSettings, cameras: int, state: Mapping[str, Any]) -> None:
+    def __init__(
+        self, name: str, place: int, policy: SelectionSettings, cameras: int, state: Mapping[str, Any]
+    ) -> None:
         self.name = name
+        self.place = place
+        """Among the device's cameras: a recording replayed under another name gives the same draws."""
         self.budget = Budget.restore(policy, cameras, state.get("budget", {}))
         self.gates = Gates()
         self.coverage = Coverage()
@@ -37,7 +41,8 @@ class Camera:
         self.frames: int = int(state.get("frames", 0))
         """Considered so far, over all restarts: the index of the canary draws."""
         self.last_t: float | None = None
-        self.manual = False
+        self.manual: tuple[str, ...] = ()
+        """Why the next frame is wanted, whatever it shows."""
 
     def state(self) -> dict[str, Any]:
         return {"frames": self.frames, "budget": self.budget.state()}
@@ -72,7 +77,7 @@ class Selector:
         self._weights = self._weigh_classes()
         self._kept: dict[str, Any] = dict(kept.get("cameras", {}))
         self._cameras: dict[str, Camera] = {}
-        self._expected = set(cameras)
+        self._expected = list(cameras)
         self._ready: list[Candidate] = []
 
     def consider(self, frame: Frame, rows: Rows) -> None:
@@ -110,9 +115,9 @@ class Selector:
         labels = int((candidate.rows[:, 4] >= self._serve).sum())
         self._camera(candidate.frame.camera).budget.charge(candidate.lane, bytes_stored, labels)
 
-    def manual(self, camera: str) -> None:
+    def manual(self, camera: str, reason: str = "command") -> None:
         """A command asks for the camera's next frame, whatever it shows."""
-        self._camera(camera).manual = True
+        self._camera(camera).manual += (reason,)
 
     def need(self, weights: Mapping[str, float]) -> None:
         """The fleet's need map: weights by class name, 0..1, in place of those from training counts."""
@@ -145,8 +150,10 @@ class Selector:
 
     def _camera(self, name: str) -> Camera:
         if name not in self._cameras:
-            self._expected.add(name)
-            self._cameras[name] = Camera(name, self._policy, len(self._expected), self._kept.get(name, {}))
+            if name not in self._expected:
+                self._expected.append(name)
+            place = self._expected.index(name)
+            self._cameras[name] = Camera(name, place, self._policy, len(self._expected), self._kept.get(name, {}))
             for camera in self._cameras.values():
                 camera.budget.adopt(self._policy, len(self._expected))
         return self._cameras[name]
@@ -169,8 +176,8 @@ class Selector:
         return (f"errors {evidence.eec:.2f}", f"rarest {rarest}")
 
     def _draw(self, camera: Camera) -> float:
-        """Uniform in [0, 1): fixed by seed, camera and the frame's number, whatever happened before."""
-        text = f"{self._seed}|{camera.name}|{camera.frames}"
+        """Uniform in [0, 1): fixed by seed, the camera's place and the frame's number, whatever happened before."""
+        text = f"{self._seed}|{camera.place}|{camera.frames}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big") / 2.0**56
 
     def _at_once(self, camera: Camera, frame: Frame, rows: Rows, look: Look, gate: Gate | None) -> bool:
@@ -179,8 +186,8 @@ class Selector:
         drawn = self._draw(camera) < chance and (gate is None or self._policy.budget >= 1.0)
         reasons = self._reasons(look.evidence) + ((f"gate {gate}",) if gate else ())
         if camera.manual:
-            camera.manual = False
-            self._emit(camera, Candidate(frame, rows, "manual", look.evidence.eec, None, ("command", *reasons)), look)
+            reasons, camera.manual = (*camera.manual, *reasons), ()
+            self._emit(camera, Candidate(frame, rows, "manual", look.evidence.eec, None, reasons), look)
         elif drawn:
             self._emit(camera, Candidate(frame, rows, "canary", look.evidence.eec, chance, reasons), look)
         else:
