@@ -72,7 +72,7 @@ class Traffic:
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
-        self._block = lru_cache(maxsize=64)(self._draw_block)
+        self.arrivals = lru_cache(maxsize=64)(self._arrivals)
         self._stay = lru_cache(maxsize=64)(self._draw_stay)
 
     def at(self, time: float) -> list[Placement]:
@@ -82,7 +82,7 @@ class Traffic:
         found = [
             track.at(time)
             for block in range(first, last + 1)
-            for track in self._block(block)
+            for track in self.arrivals(block)
             if track.times[0] <= time < track.times[-1]
         ]
         return found + self._parked(time)
@@ -90,7 +90,8 @@ class Traffic:
     def _rng(self, *words: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence([self._spec.seed, self._spec.day, *words]))
 
-    def _draw_block(self, block: int) -> tuple[Track, ...]:
+    def _arrivals(self, block: int) -> tuple[Track, ...]:
+        """The tracks that begin in one block of BLOCK_S seconds."""
         rng = self._rng(31, block + 100_000)
         begin = block * BLOCK_S
         stretch = math.floor(begin / _STEP_S)

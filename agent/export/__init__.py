@@ -1,0 +1,1 @@
+"""Workstation only: training of the demo model, export of checkpoints, bundles. Needs the `export` extra."""

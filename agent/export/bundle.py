@@ -1,0 +1,95 @@
+"""Writes a model bundle: a folder with `model.onnx` and the manifest that describes it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from agent.bundle import MANIFEST_FILE, MODEL_FILE, Calibration, Golden, Input, Manifest, Row, Tolerance
+from agent.detector import Detector
+from agent.export.onnx import export_checkpoint
+from agent.records import Image, Thresholds
+
+SERVE, FLOOR = 0.25, 0.02
+GOLDEN_TOLERANCE = Tolerance(px=3.0, conf=0.05)
+"""Wide enough for FP16 on a GPU, far too narrow for a wrong preprocessing or a damaged file."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the ONNX file itself does not say. `counts` are labelled training objects per class, None when unknown."""
+
+    model_id: str
+    counter: int
+    created: str
+    source: dict[str, str | None] = field(default_factory=dict)
+    licence: str = ""
+    counts: tuple[int, ...] | None = None
+    odds: float = 2.2
+    golden: tuple[Golden, ...] = ()
+
+
+def write_bundle(folder: Path, onnx: bytes, facts: Facts) -> Manifest:
+    """Write model and manifest into `folder` and return the manifest; raises ModelError where the model is no detector.
+
+    The model is loaded and run once, so that a bundle that was written is a bundle that loads.
+    """
+    detector = Detector(onnx, floor=FLOOR, threads=1)
+    width, height = detector.input_size
+    manifest = Manifest(
+        model_id=facts.model_id,
+        counter=facts.counter,
+        created=facts.created,
+        source=facts.source,
+        licence=facts.licence,
+        sha256=hashlib.sha256(onnx).hexdigest(),
+        size=len(onnx),
+        input=Input(w=width, h=height),
+        output="end2end",
+        classes=detector.classes,
+        counts=facts.counts,
+        thresholds=Thresholds(serve=SERVE, floor=FLOOR),
+        calibration=Calibration(odds=facts.odds),
+        golden=facts.golden,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL_FILE).write_bytes(onnx)
+    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def export_bundle(ckpt: Path, folder: Path, imgsz: int | tuple[int, int], facts: Facts) -> Manifest:
+    """Export an Ultralytics checkpoint into a bundle folder; `imgsz` is a side or (height, width) in pixels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    exported = export_checkpoint(ckpt, folder / MODEL_FILE, imgsz)
+    return write_bundle(folder, exported.read_bytes(), facts)
+
+
+def golden_frames(detector: Detector, images: Sequence[Image], count: int) -> tuple[Golden, ...]:
+    """The first `count` images on which the model is sure of everything it serves, with its rows.
+
+    Rows near the serving threshold would come and go with the hardware, so images that have some are passed over.
+    """
+    found: list[Golden] = []
+    for image in images:
+        _, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 85])
+        rows = detector.detect(np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), np.uint8))
+        doubtful = (rows[:, 4] > SERVE - 0.12) & (rows[:, 4] < SERVE + 0.15)
+        served = [_row(row) for row in rows[rows[:, 4] >= SERVE]]
+        if len(served) >= 2 and not doubtful.any():
+            text = base64.b64encode(jpeg.tobytes()).decode("ascii")
+            found.append(Golden(jpeg=text, rows=tuple(served), tolerance=GOLDEN_TOLERANCE))
+        if len(found) == count:
+            break
+    return tuple(found)
+
+
+def _row(row: np.ndarray[tuple[int], np.dtype[np.float32]]) -> Row:
+    x1, y1, x2, y2, confidence = (round(float(value), 3) for value in row[:5])
+    return x1, y1, x2, y2, confidence, int(row[5])
