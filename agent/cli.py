@@ -22,7 +22,7 @@ from typing import Any
 from agent import __version__
 from agent.clock import SystemClock, rfc3339
 from agent.errors import TailkeeperError
-from agent.settings import Loaded, Settings, load
+from agent.settings import DEFAULT_FILE, Loaded, Settings, load
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_services(commands)
     _add_check(commands)
+    _add_provision(commands)
     _add_config(commands)
     _add_replay(commands)
     _add_spool(commands)
@@ -220,6 +221,58 @@ def _check(arguments: argparse.Namespace) -> int:
                 f"{check.status:<5} {check.name:<20} {check.detail}" + (f"  -> {check.remedy}" if check.remedy else "")
             )
     return int(any(check.status == "fail" for check in checks))
+
+
+def _add_provision(commands: Commands) -> None:
+    text = "make this device the fleet's own: id, broker, certificates, cameras; safe to run again"
+    parser = _command(commands, "provision", _provision, text, config=True, json=True)
+    parser.add_argument("--id", metavar="ID", help="device id: MQTT client id and common name of the certificate")
+    parser.add_argument("--broker", metavar="HOST[:PORT]", help="where the broker is")
+    parser.add_argument("--tls", action=argparse.BooleanOptionalAction, default=None, help="encrypt (default: yes)")
+    parser.add_argument("--username", metavar="NAME", help="for brokers with passwords")
+    parser.add_argument("--password-file", type=Path, metavar="F", help="file with the broker's password")
+    parser.add_argument(
+        "--ca", type=Path, metavar="F", help="PEM file of the authority that signed the broker's certificate"
+    )
+    parser.add_argument("--cert", type=Path, metavar="F", help="PEM file of the device's certificate")
+    parser.add_argument("--key", type=Path, metavar="F", help="PEM file of its private key")
+    parser.add_argument("--camera", type=_pair, action="append", default=[], metavar="NAME=SOURCE", help="repeatable")
+    parser.add_argument(
+        "--camera-password-file", type=_pair, action="append", default=[], metavar="NAME=F", help="repeatable"
+    )
+    parser.add_argument("--no-start", dest="start", action="store_false", help="do not (re)start the service")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def _provision(arguments: argparse.Namespace) -> int:
+    from agent.provision import SAMPLE, UNIT, Wishes, provision, start_service
+
+    secrets = {"broker_password": arguments.password_file, "client_key": arguments.key}
+    secrets |= {f"camera_{name}_password": Path(file) for name, file in arguments.camera_password_file}
+    wishes = Wishes(
+        device_id=arguments.id,
+        broker=arguments.broker,
+        tls=arguments.tls,
+        username=arguments.username,
+        ca=arguments.ca,
+        cert=arguments.cert,
+        secrets={name: file for name, file in secrets.items() if file},
+        cameras=dict(arguments.camera),
+    )
+    changed = provision(arguments.config or DEFAULT_FILE, wishes, sample=SAMPLE, unit=UNIT)
+    if arguments.json:
+        _print_json({"changed": changed})
+    else:
+        print("\n".join(f"written {path}" for path in changed) or "nothing to change")
+    if arguments.start and changed:
+        start_service()
+    return 0
 
 
 def _add_config(commands: Commands) -> None:

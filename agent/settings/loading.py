@@ -148,7 +148,7 @@ def load(
     file = path or DEFAULT_FILE
     layers = [
         Layer("default", "default", _machine_defaults(env)),
-        Layer("credential", "credential", _credentials(env)),
+        Layer("credential", "credential", _credentials(env, file)),
         Layer("environment", "environment", _environment(env)),
         Layer("command line", "command line", dict(command_line or {})),
     ]
@@ -233,19 +233,24 @@ def _serial() -> str:
     return ""
 
 
-def _credentials(env: Mapping[str, str]) -> Tree:
-    """systemd credentials: ``broker_password`` and ``camera_<name>_password``; an empty one counts as none."""
-    folder = env.get("CREDENTIALS_DIRECTORY")
-    if not folder or not Path(folder).is_dir():
-        return {}
+def _credentials(env: Mapping[str, str], file: Path) -> Tree:
+    """``broker_password``, ``client_key`` and ``camera_<name>_password``; an empty one counts as none.
+
+    From the folder that systemd made for its service, else from the one that systemd takes them from: beside the config
+    file ``agent.toml`` that is ``agent.credentials``, for root alone.
+    """
+    folder = Path(env.get("CREDENTIALS_DIRECTORY") or file.with_suffix(".credentials"))
     values: Tree = {}
-    for path in sorted(Path(folder).iterdir()):
+    for path in sorted(folder.iterdir()) if os.access(folder, os.R_OK | os.X_OK) and folder.is_dir() else ():
         camera = _CAMERA_CREDENTIAL.match(path.name)
-        secret = _secret(path) if camera or path.name == "broker_password" else ""
+        known = camera or path.name in ("broker_password", "client_key")
+        secret = _secret(path) if known else ""
         if secret and camera:
             values.setdefault("cameras", {})[camera[1]] = {"password": secret}
+        elif secret and path.name == "client_key":
+            values.setdefault("broker", {})["key_file"] = str(path)
         elif secret:
-            values["broker"] = {"password": secret}
+            values.setdefault("broker", {})["password"] = secret
     return values
 
 

@@ -63,6 +63,16 @@ def test_credentials_give_passwords_and_never_show_them(tmp_path: Path) -> None:
     assert "s3cret" not in repr(loaded.settings)
 
 
+def test_outside_systemd_credentials_are_found_beside_the_config_file(tmp_path: Path) -> None:
+    folder = tmp_path / "agent.credentials"
+    folder.mkdir()
+    (folder / "broker_password").write_text("\n")
+    (folder / "client_key").write_text("-----BEGIN PRIVATE KEY-----\n")
+    loaded = load(write(tmp_path, GATE + '[broker]\ncert_file = "c.pem"\npassword = "kept"\n'), environ={})
+    assert loaded.settings.broker.key_file == str(folder / "client_key")
+    assert loaded.settings.broker.password == "kept"
+
+
 def test_a_credential_of_an_unknown_camera_makes_no_camera(tmp_path: Path) -> None:
     (tmp_path / "camera_ghost_password").write_text("x")
     loaded = load(write(tmp_path, GATE), environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
