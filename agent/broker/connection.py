@@ -69,9 +69,8 @@ class Broker:
         self._queue: deque[Outgoing] = deque()
         self._acks: deque[tuple[int, int]] = deque()
         self._bulk_packets = self._bulk_bytes = 0
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_read.setblocking(False)
-        self._wake_write.setblocking(False)
+        self._waking: tuple[socket.socket, socket.socket] | None = None
+        """What is written into the second interrupts the owner thread's wait on the first."""
         self._stop = threading.Event()
         self._stop_by = 0.0
         self._up = threading.Event()
@@ -99,6 +98,9 @@ class Broker:
 
     def start(self) -> None:
         """Start to connect; returns at once."""
+        self._waking = socket.socketpair()
+        for end in self._waking:
+            end.setblocking(False)
         self._thread.start()
 
     @property
@@ -184,24 +186,25 @@ class Broker:
         return Status(state=state, reason=reason, boot=boot, conn=self._number, ts=ts).encode()
 
     def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # full: the owner thread is awake anyway; closed: it is gone
-            self._wake_write.send(b"\0")
+        if self._waking is not None:
+            with contextlib.suppress(OSError):  # full: the owner thread is awake anyway; closed: it is gone
+                self._waking[1].send(b"\0")
 
     # From here on: the owner thread.
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            opened = time.monotonic()
-            down = self._connect()
-            stable = time.monotonic() - opened > STABLE_ROUNDS * self.settings.reconnect_min_s
-            wait_s = self._pause_after(down, stable=stable)
-            if not self._stop.is_set():
-                log.warning("broker away", extra={"reason": down.reason, "retry_s": round(wait_s, 1)})
-            self._stop.wait(wait_s)
-        self._wake_read.close()
-        self._wake_write.close()
+        read, write = self._waking or socket.socketpair()
+        with read, write:
+            while not self._stop.is_set():
+                opened = time.monotonic()
+                down = self._connect(read)
+                stable = time.monotonic() - opened > STABLE_ROUNDS * self.settings.reconnect_min_s
+                wait_s = self._pause_after(down, stable=stable)
+                if not self._stop.is_set():
+                    log.warning("broker away", extra={"reason": down.reason, "retry_s": round(wait_s, 1)})
+                self._stop.wait(wait_s)
 
-    def _connect(self) -> Down:
+    def _connect(self, waking: socket.socket) -> Down:
         """One connection, from its first packet to its end."""
         if self._presence is not None:
             self._number = self._presence.count()
@@ -219,7 +222,7 @@ class Broker:
         except (OSError, ValueError) as error:
             return self._went_down(Down(f"{self.settings.host}:{self.settings.port}: {error}"))
         while session.down is None:
-            session.step(self._wake_read, 0.5)
+            session.step(waking, 0.5)
             if session.up is not None and self.link is None and session.down is None:
                 self._came_up(session.up)
             self._work(session)
@@ -312,7 +315,7 @@ class Broker:
 
     def _pause_after(self, down: Down, *, stable: bool) -> float:
         """Seconds until the next attempt."""
-        self._attempt = 0 if stable and down.code != SESSION_TAKEN_OVER else self._attempt + 1
+        self._attempt = 1 if stable and down.code != SESSION_TAKEN_OVER else self._attempt + 1
         low, high = self.settings.reconnect_min_s, self.settings.reconnect_max_s
         if self._protocol == 5 and down.code == UNSUPPORTED_PROTOCOL:
             self._protocol = 4
@@ -323,7 +326,7 @@ class Broker:
         if down.code in DENIED:
             self.problem = f"{down.reason}; check broker.username, the certificate and the broker's ACL"
             return high * self._rng.uniform(0.5, 1)
-        return float(min(high, low * 2.0 ** min(self._attempt, 30)) * self._rng.uniform(0.5, 1))
+        return float(min(high, low * 2.0 ** min(self._attempt - 1, 30)) * self._rng.uniform(0.5, 1))
 
 
 def _plain(topic_filter: str) -> str:

@@ -25,6 +25,8 @@ SESSION_S = 86_400
 """How long the broker keeps our subscriptions and what is addressed to us."""
 CONNECT_S = 15.0
 """Seconds for the TCP connection and, again, for the broker's answers to CONNECT and SUBSCRIBE."""
+FLYING = 16
+"""QoS 1 messages of ours in flight at most."""
 CLOSED = "the broker closed the connection"
 
 
@@ -210,7 +212,7 @@ class Session:
             self._end(f"the broker refused the connection: {reason}", code=reason.value, dropped=True)
             return
         max_packet = min(self._settings.max_packet_bytes, getattr(got, "MaximumPacketSize", 2**28))
-        flying = min(self._terms.receive_maximum, getattr(got, "ReceiveMaximum", 2**16))
+        flying = min(FLYING, getattr(got, "ReceiveMaximum", 2**16))
         self._sessions = (flags.session_present, max_packet, flying)
         if self._terms.filters:
             self._client.subscribe([(topic_filter, 1) for topic_filter in self._terms.filters])
