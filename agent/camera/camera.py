@@ -33,6 +33,8 @@ FROZEN_S = 10.0
 """A live camera that repeats one picture for so long is opened again: a dead pipeline may go on with its last one."""
 HUNG_LIMIT = 3
 """Abandoned readers per camera. With so many it stays stalled, until the watchdog restarts the service."""
+CLOSE_S = 1.0
+"""How long a reader that may hang is waited for."""
 _OFF_CHECK_S = 5.0
 
 
@@ -139,13 +141,17 @@ class Camera:
         self._lose(CameraError("a read hangs"))
         self._start()
 
-    def close(self) -> None:
-        """Stop reading; waits a moment for the reader, and not for one that hangs."""
+    def stop(self) -> None:
+        """Tell the reader to end."""
         self._halt.set()
         with self._ready:
             self._frames.clear()
             self._ready.notify_all()
-        self._reader.join(timeout=1.0)
+
+    def close(self, wait_s: float = CLOSE_S) -> None:
+        """Stop reading; waits a moment for the reader, and not for one that hangs."""
+        self.stop()
+        self._reader.join(wait_s)
 
     def _now(self) -> float:
         return self._clock.mono_ns() / 1e9

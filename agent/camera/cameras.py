@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Iterator, Sequence
 
-from agent.camera.camera import Camera, Stamper
+from agent.camera.camera import CLOSE_S, Camera, Stamper
 from agent.camera.condition import Health
 from agent.camera.opening import open_camera
 from agent.clock import Clock
@@ -66,9 +66,11 @@ class Cameras:
             self._ready.notify_all()
 
     def close(self) -> None:
-        """Stop all readers."""
+        """Stop all readers; takes a moment also when all of them hang."""
         for camera in self._cameras:
-            camera.close()
+            camera.stop()
+        for camera in self._cameras:
+            camera.close(CLOSE_S / len(self._cameras))
 
     def _all_ended(self) -> bool:
         return all(camera.ended for camera in self._cameras)
