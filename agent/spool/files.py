@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import zlib
@@ -19,7 +18,7 @@ from pathlib import Path
 from agent import durable, wire
 from agent.errors import ItemError, WireError
 from agent.records import Item, Meta, content_id
-from agent.spool.entry import whole_blocks
+from agent.spool.quarantine import Quarantine
 
 SUFFIX = ".tkc"
 _CID = re.compile(r"[0-9a-f]{32}")
@@ -66,11 +65,13 @@ class ItemFiles:
 
     def __init__(self, folder: Path) -> None:
         self.items = folder / "items"
-        self.quarantine = folder / "quarantine"
+        self.quarantine = Quarantine(folder / "quarantine")
 
     def path(self, cid: str, *, aside: bool = False) -> Path:
-        """Where the item is, or where it is when it was set aside."""
-        return (self.quarantine if aside else self.items / cid[:2]) / (cid + SUFFIX)
+        """Where the item is, or where it is when it was set aside. Raises ItemError for what is no id."""
+        if not is_cid(cid):
+            raise ItemError(f"{cid!r} is not an item's id")
+        return (self.quarantine.folder if aside else self.items / cid[:2]) / (cid + SUFFIX)
 
     def write(self, cid: str, content: bytes) -> None:
         """Durable when it returns; raises OSError."""
@@ -111,51 +112,6 @@ class ItemFiles:
         with os.scandir(self.items / folder) as found:
             return [entry.name for entry in found]
 
-    def set_aside(self, path: Path, reason: str, name: str = "") -> None:
-        """Move a file to the quarantine and write down why; a reason alone stays where there is no file any more."""
-        name = name or path.name
-        durable.make_folder(self.quarantine)
-        note = json.dumps({"v": 1, "name": name, "reason": reason}).encode()
-        with contextlib.suppress(OSError):  # on a full disk the file still goes, its reason is in the log
-            durable.write(self.quarantine / (name.removesuffix(SUFFIX) + ".json"), note)
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(path, self.quarantine / name)
-        durable.sync_folder(self.quarantine)
-
-    def size_aside(self, name: str) -> int:
-        """Bytes of what was set aside under this name; 0 where only the reason is left."""
-        with contextlib.suppress(OSError):
-            return self.path(name, aside=True).stat().st_size
-        return 0
-
-    def trim_quarantine(self, limit: int) -> int:
-        """Delete the oldest files in quarantine until they take `limit` bytes at most; returns how many items went."""
-        aged = sorted((path.stat().st_mtime_ns, path) for path in self.quarantine.iterdir())
-        taken, gone = self.quarantine_bytes(), 0
-        for _, path in aged:
-            if taken <= limit:
-                break
-            taken -= whole_blocks(path.stat().st_size)
-            path.unlink()
-            gone += path.suffix != ".json"
-        return gone
-
-    def quarantine_bytes(self) -> int:
-        """Bytes that the files in quarantine take on the disk."""
-        try:
-            return sum(whole_blocks(found.stat().st_size) for found in os.scandir(self.quarantine))
-        except FileNotFoundError:
-            return 0
-
-    def quarantined(self) -> dict[str, str]:
-        """Reasons by name (the cid, where the file is an item's) of all that is in quarantine."""
-        found: dict[str, str] = {}
-        with contextlib.suppress(FileNotFoundError):
-            for path in sorted(self.quarantine.iterdir()):
-                if path.suffix in (SUFFIX, ".json"):
-                    found[path.stem] = _reason(path.with_suffix(".json"))
-        return found
-
 
 def is_cid(text: str) -> bool:
     return _CID.fullmatch(text) is not None
@@ -165,10 +121,3 @@ def cid_of(name: str, folder: str) -> str | None:
     """The id that a file name in this folder stands for; None for a name that is no item's."""
     cid = name.removesuffix(SUFFIX)
     return cid if name.endswith(SUFFIX) and is_cid(cid) and cid.startswith(folder) else None
-
-
-def _reason(path: Path) -> str:
-    try:
-        return str(json.loads(path.read_bytes())["reason"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "unknown"

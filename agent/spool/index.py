@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 from agent.records import LANES, Lane
@@ -27,15 +28,16 @@ _SCHEMA = """
 CREATE TABLE item (
     turn INTEGER PRIMARY KEY,           -- order of arrival
     cid BLOB NOT NULL UNIQUE,
-    state INTEGER NOT NULL,
+    state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 2),
     rank REAL NOT NULL,                 -- orders the items of one lane
     bytes INTEGER NOT NULL,
     camera TEXT NOT NULL,
     ts_ns INTEGER NOT NULL,
     lane TEXT NOT NULL,
     score REAL NOT NULL,
-    classes TEXT NOT NULL,              -- JSON list of names
+    classes TEXT NOT NULL,              -- names, one a line
     born REAL NOT NULL,                 -- times are spool time in seconds (see agent.spool.ledger)
+    crc INTEGER NOT NULL,               -- of what never changes: a flipped bit must not evict an item
     since REAL NOT NULL,
     due REAL NOT NULL,
     tries INTEGER NOT NULL DEFAULT 0,
@@ -45,7 +47,8 @@ CREATE INDEX ready ON item (lane, rank) WHERE state = 0;
 CREATE INDEX flying ON item (state) WHERE state > 0;
 CREATE TABLE ledger (one INTEGER PRIMARY KEY CHECK (one = 1), text TEXT NOT NULL);
 """
-_COLUMNS = "cid, camera, ts_ns, lane, score, bytes, state, tries, blamed, since, born, classes"
+_FROZEN = "cid, camera, ts_ns, lane, score, rank, bytes, classes, born"
+_COLUMNS = f"{_FROZEN}, crc, state, tries, blamed, since"
 
 
 class IndexDamagedError(Exception):
@@ -60,10 +63,11 @@ class Index:
     def __init__(self, path: Path, *, checkpoint_bytes: int = 4_000_000) -> None:
         """Open or create it. Raises IndexDamagedError, or Index.Error where the disk does not let us."""
         self._path = path
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+        self._pending: list[tuple[str, tuple[object, ...]]] = []
         self.worth: Worth = Typical().value
         """Value of a score in a lane; it moves with what the spool learns, so rows hold only the rank in their lane."""
-        self._pending: list[tuple[str, tuple[object, ...]]] = []
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+        self._db.text_factory = _text
         try:
             self._prepare(checkpoint_bytes)
         except BaseException as error:
@@ -85,7 +89,7 @@ class Index:
             db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         elif version != VERSION:
             raise IndexDamagedError(f"it has layout {version} and this version writes {VERSION}")
-        (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise IndexDamagedError(verdict)
         db.execute(f"SELECT turn, due, {_COLUMNS} FROM item LIMIT 1").fetchone()
@@ -128,8 +132,12 @@ class Index:
         if self._db.in_transaction:
             return
         self._db.execute("BEGIN IMMEDIATE")
-        for sql, values in self._pending:
-            self._db.execute(sql, values)
+        try:
+            for sql, values in self._pending:
+                self._db.execute(sql, values)
+        except sqlite3.Error:
+            self._db.execute("ROLLBACK")
+            raise
 
     def _rows(self, sql: str, *values: object) -> sqlite3.Cursor:
         if self._pending:
@@ -140,30 +148,24 @@ class Index:
         self._db.close()
 
     def ledger(self) -> dict[str, Any]:
-        row = self._rows("SELECT text FROM ledger").fetchone()
-        return cast("dict[str, Any]", json.loads(row[0])) if row else {}
+        """What was kept with the last commit; {} when there is none."""
+        return _tree(self._rows("SELECT text FROM ledger").fetchone())
 
     def insert(self, entry: Entry, now: float) -> None:
+        frozen = (
+            *(_key(entry.cid), entry.camera, entry.ts_ns, entry.lane, entry.score),
+            *(rank_of(entry.lane, entry.score), entry.bytes, "\n".join(sorted(entry.classes)), now - entry.age_s),
+        )
         self.change(
-            "INSERT INTO item (cid, camera, ts_ns, lane, score, rank, bytes, state, classes, born, since, due)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            *(
-                bytes.fromhex(entry.cid),
-                entry.camera,
-                entry.ts_ns,
-                entry.lane,
-                entry.score,
-                rank_of(entry.lane, entry.score),
-                entry.bytes,
-            ),
-            *(STATES.index("ready"), json.dumps(sorted(entry.classes)), now - entry.age_s, now, now),
+            f"INSERT INTO item ({_FROZEN}, crc, state, since, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
+            *(*frozen, _crc(frozen), now, now),
         )
 
     def delete(self, cid: str) -> bool:
-        return self.change("DELETE FROM item WHERE cid = ?", bytes.fromhex(cid)) == 1
+        return self.change("DELETE FROM item WHERE cid = ?", _key(cid)) == 1
 
     def get(self, cid: str, now: float) -> Entry | None:
-        return next(self._entries(now, "WHERE cid = ?", bytes.fromhex(cid)), None)
+        return next(self._entries(now, "WHERE cid = ?", _key(cid)), None)
 
     def best(self, now: float) -> Entry | None:
         """The ready and due entry of highest value, the older one among equals."""
@@ -206,13 +208,14 @@ class Index:
         return (
             self.change(
                 "UPDATE item SET state = ?, since = ?, due = ?, tries = tries + ?, blamed = blamed + ? WHERE cid = ?",
-                *(STATES.index(state), now, due, tries, blamed, bytes.fromhex(cid)),
+                *(STATES.index(state), now, due, tries, blamed, _key(cid)),
             )
             == 1
         )
 
-    def release_all(self, now: float) -> int:
-        """Every row that was being sent is ready again; returns how many there were."""
+    def release_all(self, now: float, longest_s: float) -> int:
+        """Every row that was being sent is ready again, and none is due later than in `longest_s`; returns how many."""
+        self.change("UPDATE item SET due = ? WHERE due > ?", now, now + longest_s)
         return self.change("UPDATE item SET state = 0, since = ?, due = ? WHERE state = 1", now, now)
 
     def totals(self) -> Iterator[tuple[frozenset[str], Lane, int, int, int]]:
@@ -221,7 +224,7 @@ class Index:
         for classes, lane, count, size, blocks in self._rows(
             f"SELECT classes, lane, count(*), sum(bytes), {whole} FROM item GROUP BY classes, lane"
         ):
-            yield frozenset(json.loads(classes)), lane, count, size, blocks
+            yield _names(classes), lane, count, size, blocks
 
     def count_sent(self) -> int:
         return int(self._rows("SELECT count(*) FROM item WHERE state = 2").fetchone()[0])
@@ -247,31 +250,63 @@ def read_entries(path: Path) -> list[Entry]:
     try:
         db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&{how}", uri=True)
         with contextlib.closing(db):
-            saved = db.execute("SELECT text FROM ledger").fetchone()
-            ledger: dict[str, Any] = json.loads(saved[0]) if saved else {"time": 0.0, "typical": {}}
-            worth = Typical(ledger["typical"]).value
-            return [
-                _entry_of(row, ledger["time"], worth)
-                for row in db.execute(f"SELECT {_COLUMNS} FROM item ORDER BY turn")
-            ]
-    except (sqlite3.Error, ValueError, LookupError, TypeError):
+            db.text_factory = _text
+            saved = _tree(db.execute("SELECT text FROM ledger").fetchone())
+            now, worth = float(saved.get("time", 0.0)), Typical(saved.get("typical")).value
+            return [_entry_of(row, now, worth) for row in db.execute(f"SELECT {_COLUMNS} FROM item ORDER BY turn")]
+    except (sqlite3.Error, ValueError, TypeError, AttributeError):
         return []
 
 
 def _entry_of(row: tuple[Any, ...], now: float, worth: Worth) -> Entry:
-    cid, camera, ts_ns, lane, score, size, state, tries, blamed, since, born, classes = row
+    frozen, (crc, state, tries, blamed, since) = row[:9], row[9:]
+    if _crc(frozen) != crc:
+        raise sqlite3.DatabaseError("a row is damaged: its checksum is another")
+    cid, camera, ts_ns, lane, score, _, size, classes, born = frozen
     return Entry(
         *(cid.hex(), camera, ts_ns, lane, score, worth(lane, score), size, STATES[state], tries, blamed),
         waited_s=max(now - since, 0.0),
         age_s=max(now - born, 0.0),
-        classes=frozenset(json.loads(classes)),
+        classes=_names(classes),
     )
 
 
+def _key(cid: str) -> bytes:
+    """The row's key; of anything that is no id, a key that no row has."""
+    try:
+        return bytes.fromhex(cid)
+    except ValueError:
+        return b""
+
+
+def _crc(frozen: tuple[Any, ...]) -> int:
+    return zlib.crc32(repr(frozen).encode())
+
+
+def _names(classes: str) -> frozenset[str]:
+    return frozenset(classes.split("\n")) if classes else frozenset()
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _tree(row: tuple[str] | None) -> dict[str, Any]:
+    """The ledger's JSON; an unreadable one counts as none, for it holds nothing that an item needs."""
+    with contextlib.suppress(ValueError):
+        tree = json.loads(row[0]) if row else {}
+        if isinstance(tree, dict):
+            return tree
+    return {}
+
+
 def is_damage(error: BaseException) -> bool:
-    """Whether an error of SQLite says that the file's content is wrong (and not that the disk refuses)."""
+    """Whether an error says that the index's content is wrong (and not that the disk refuses)."""
+    if isinstance(error, IndexDamagedError):
+        return True
+    says = str(error)
     return isinstance(error, sqlite3.DatabaseError) and (
-        not isinstance(error, sqlite3.OperationalError) or "no such" in str(error) or "malformed" in str(error)
+        not isinstance(error, sqlite3.OperationalError) or "no such" in says or "malformed" in says
     )
 
 

@@ -19,14 +19,23 @@ class Ledger:
     """The figures, kept in the index as one JSON text with every commit."""
 
     def __init__(self, clock: Clock, saved: dict[str, Any]) -> None:
+        """Go on from what was saved; raises ValueError or TypeError where that is not a ledger."""
         self._clock = clock
         mono = clock.mono_ns()
         base = float(saved.get("time", 0.0))
         if saved.get("boot") == clock.boot():
             base += max(mono - int(saved.get("mono", mono)), 0) / 1e9
         self._start = base - mono / 1e9
-        self.evicted: Counter[str] = Counter(saved.get("evicted", {}))
+        self.evicted: Counter[str] = Counter({str(key): int(n) for key, n in dict(saved.get("evicted", {})).items()})
         self.typical = Typical(saved.get("typical"))
+
+    @classmethod
+    def resume(cls, clock: Clock, saved: dict[str, Any]) -> Ledger:
+        """Go on from what was saved; a ledger that cannot be read counts as none, no item depends on it."""
+        try:
+            return cls(clock, saved)
+        except (ValueError, TypeError):
+            return cls(clock, {})
 
     def now(self) -> float:
         """Spool time in seconds."""

@@ -16,7 +16,7 @@ from agent.errors import ItemError, TailkeeperError
 from agent.records import Item, Meta
 from agent.spool import value
 from agent.spool.entry import Entry, Verification
-from agent.spool.files import ItemFiles, cid_of, is_cid
+from agent.spool.files import SUFFIX, ItemFiles, cid_of, is_cid
 from agent.spool.index import read_entries
 from agent.spool.recovery import INDEX
 
@@ -29,8 +29,8 @@ def listing(folder: Path) -> Iterator[Entry]:
         entry = rows.get(cid) or _entry_of_file(files, cid)
         if entry is not None:
             yield entry
-    for name, reason in files.quarantined().items():
-        yield _quarantined(files, name, reason)
+    for name, reason in files.quarantine.reasons().items():
+        yield _quarantined(files, name.removesuffix(SUFFIX), reason)
 
 
 def verify(folder: Path) -> Verification:
@@ -60,7 +60,7 @@ def read_item(folder: Path, cid: str) -> Item:
     try:
         return files.read(cid)
     except ItemError as error:
-        if not is_cid(cid) or not files.path(cid, aside=True).exists():
+        if not (is_cid(cid) and files.path(cid, aside=True).exists()):
             raise ItemError(f"spool item {cid}: {error.what}", remedy="`tailkeeper spool ls` shows them") from None
         return files.read(cid, aside=True)
 
@@ -132,7 +132,5 @@ def _quarantined(files: ItemFiles, name: str, reason: str) -> Entry:
     try:
         entry = _entry(name, *files.read_meta(name, aside=True))
     except (ItemError, OSError):
-        entry = Entry(
-            name, camera="", ts_ns=0, lane=None, score=0.0, value=0.0, bytes=files.size_aside(name), state="ready"
-        )
+        entry = Entry(name, camera="", ts_ns=0, lane=None, score=0.0, value=0.0, bytes=0, state="quarantine")
     return dataclasses.replace(entry, state="quarantine", reason=reason)

@@ -10,23 +10,28 @@ from pathlib import Path
 from agent import durable
 from agent.errors import ItemError
 from agent.records import Meta
-from agent.spool.files import ItemFiles, cid_of, is_cid
+from agent.spool.files import ItemFiles, cid_of
 from agent.spool.index import Index, IndexDamagedError
 
 INDEX = "index.sqlite"
 _FOLDERS = tuple(f"{number:02x}" for number in range(256))
 
 
-def open_index(folder: Path, checkpoint_bytes: int) -> tuple[Index, str]:
-    """The index, and why it is a new one ("" when it was sound). A damaged one is set aside as ``index.sqlite.bad``."""
+def open_index(folder: Path, checkpoint_bytes: int, suspicion: str) -> tuple[Index, str]:
+    """The index, and why it is a new one ("" when it was sound). A damaged one is set aside as ``index.sqlite.bad``.
+
+    `suspicion` says what was wrong with it when it was last in use; then it is not tried again.
+    """
     path = folder / INDEX
     try:
+        if suspicion:
+            raise IndexDamagedError(suspicion)
         return Index(path, checkpoint_bytes=checkpoint_bytes), ""
     except IndexDamagedError as damage:
         for suffix in ("-wal", "-shm"):
-            with contextlib.suppress(FileNotFoundError):
-                path.with_name(path.name + suffix).unlink()
-        path.replace(path.with_name(path.name + ".bad"))
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(path.with_name(path.name + ".bad"))
         durable.sync_folder(folder)
         return Index(path, checkpoint_bytes=checkpoint_bytes), str(damage)
 
@@ -48,7 +53,7 @@ class Reconciliation:
             self._folder(folder, self._files.names(folder) if folder in there else [])
             if self._index.changes > 100:
                 commit()
-        self._sweep_quarantine()
+        self._counts["temporaries"] += self._files.quarantine.sweep()
         return dict(self._counts)
 
     def _folder(self, folder: str, names: list[str]) -> None:
@@ -60,7 +65,7 @@ class Reconciliation:
                 path.unlink()
                 self._counts["temporaries"] += 1
             elif cid is None:
-                self._set_aside(path, "the file's name is not an item's", name)
+                self._set_aside(path, "the file's name is not an item's")
             elif cid in rows:
                 rows.remove(cid)
             else:
@@ -68,7 +73,7 @@ class Reconciliation:
         for cid in rows:
             self._index.delete(cid)
             if not self._files.path(cid, aside=True).exists():
-                self._set_aside(self._files.path(cid), "the file is missing", cid)
+                self._set_aside(self._files.path(cid), "the file is missing")
 
     def _adopt_file(self, cid: str) -> None:
         try:
@@ -79,15 +84,6 @@ class Reconciliation:
         self._adopt(cid, meta, size)
         self._counts["adopted"] += 1
 
-    def _set_aside(self, path: Path, reason: str, name: str = "") -> None:
-        self._files.set_aside(path, reason, name)
+    def _set_aside(self, path: Path, reason: str) -> None:
+        self._files.quarantine.add(path, reason)
         self._counts["quarantined"] += 1
-
-    def _sweep_quarantine(self) -> None:
-        """Remove what a crash left there: temporaries, and the reason of an item that did not get there after all."""
-        for path in self._files.quarantine.iterdir():
-            if path.name.endswith(durable.TEMPORARY):
-                path.unlink()
-                self._counts["temporaries"] += 1
-            elif path.suffix == ".json" and is_cid(path.stem) and self._index.get(path.stem, 0.0):
-                path.unlink()

@@ -6,46 +6,54 @@ import contextlib
 import os
 from pathlib import Path
 
+_LEAST = 65_536
+"""Bytes that it takes even of a disk that is nearly full at the start."""
+
 
 class Reserve:
     """A file of really allocated blocks that is given up when the index finds the disk full.
 
-    On a small disk it takes at most a tenth of what is free. While it is given up nothing new is accepted, so what it
-    freed is left to the index; `hold` takes it back as soon as there is room.
+    On a small disk it takes a tenth of what is free at the start. While it is given up nothing new is accepted, so what
+    it freed is left to the index; `hold` takes it back as soon as there is room.
     """
 
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
-        self._size = size
-        self.held = size == 0
+        self._wanted = size
+        self._size: int | None = None
+        self._held = False
 
     @property
     def bytes(self) -> int:
         """Bytes that it takes on the disk now."""
-        try:
-            return self._path.stat().st_size
-        except OSError:
-            return 0
+        return (self._size or 0) if self._held else 0
 
     def hold(self) -> None:
         """Allocate it where it is not; raises OSError when there is no room."""
-        if self.held:
+        if self._held or not self._wanted:
             return
-        free = os.statvfs(self._path.parent)
-        size = min(self._size, max(free.f_bavail * free.f_frsize // 10, min(self._size, 4096)))
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
-            if os.fstat(descriptor).st_blocks * 512 < size:
-                os.posix_fallocate(descriptor, 0, size)
+            taken = os.fstat(descriptor).st_blocks * 512
+            self._size = self._size or min(self._wanted, max(taken, _free(self._path.parent) // 10, _LEAST))
+            if taken < self._size:
+                os.posix_fallocate(descriptor, 0, self._size)
+            elif taken > self._size:
+                os.ftruncate(descriptor, self._size)
         except OSError:
             self.release()
             raise
         finally:
             os.close(descriptor)
-        self.held = True
+        self._held = True
 
     def release(self) -> None:
         """Give the room up."""
         with contextlib.suppress(OSError):
             self._path.unlink()
-        self.held = self._size == 0
+        self._held = False
+
+
+def _free(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize

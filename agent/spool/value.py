@@ -36,13 +36,13 @@ class Typical:
     """Running mean of the scores of each lane."""
 
     def __init__(self, seen: Mapping[str, Sequence[float]] | None = None) -> None:
-        self.seen: dict[str, list[float]] = {lane: list(pair) for lane, pair in (seen or {}).items()}
-        """By lane: [number of items, mean score]."""
+        self.seen = {lane: (float(count), float(mean)) for lane, (count, mean) in dict(seen or {}).items()}
+        """By lane: number of items, mean score."""
 
     def learn(self, lane: Lane | None, score: float) -> None:
         count, mean = self.seen.get(str(lane), (0.0, 0.0))
         count = min(count + 1, MEMORY)
-        self.seen[str(lane)] = [count, mean + (max(score, 0.0) - mean) / count]
+        self.seen[str(lane)] = (count, mean + (max(score, 0.0) - mean) / count)
 
     def value(self, lane: Lane, score: float) -> float:
         """The worth of an item with this score in this lane: ordinary lanes within [0, 1)."""
@@ -97,15 +97,15 @@ def victims(
     return chosen
 
 
-def first_of(entries: Sequence[Entry], need: int) -> list[Entry]:
-    """As many entries from the front as free `need` bytes, one at least."""
+def first_of(entries: Sequence[Entry], need: int) -> list[Entry] | None:
+    """As many entries from the front as free `need` bytes, one at least; None where all are too few."""
     chosen: list[Entry] = []
     for entry in entries:
         chosen.append(entry)
         need -= entry.blocks
         if need <= 0:
-            break
-    return chosen
+            return chosen
+    return None
 
 
 def _next_victim(left: Sequence[Entry], counts: Mapping[str, int]) -> Entry | None:

@@ -42,7 +42,7 @@ def open_spool(tmp_path: Path, clock: FakeClock) -> Iterator[Open]:
 
 def crash(spool: Spool) -> None:
     """Leave as a killed process does: what was not committed is lost."""
-    spool._drop_index()
+    spool._table.drop()
 
 
 # Put, claim, forget
