@@ -45,7 +45,7 @@ class Probation:
         self._until_ns: int | None = None
 
     def begin(self, length_s: float, before: Vitals | None) -> None:
-        """`before`: what was well without the new configuration; None after a restart: all cameras are expected to live.
+        """`before`: what was well without the new configuration; None after a restart, where all cameras should live.
 
         What was well before an earlier change that is still on trial has to be well after this one too.
         """

@@ -37,7 +37,12 @@ SLOWER = 2.0
 
 
 def rehearse(
-    *, floor: float, threads: int, providers: Sequence[str], timeout_s: float = TIMEOUT_S
+    *,
+    floor: float,
+    threads: int,
+    providers: Sequence[str],
+    timeout_s: float = TIMEOUT_S,
+    child: Sequence[str] = (sys.executable, "-m", "agent.control.rehearsal"),
 ) -> Callable[[Path, Path], None]:
     """A function (new model, current model) that tries the new one; it raises ModelError with the reason."""
     options = {"floor": floor, "threads": threads, "providers": list(providers)}
@@ -45,21 +50,15 @@ def rehearse(
     def run(new: Path, current: Path) -> None:
         order = json.dumps({"new": str(new), "current": str(current), **options})
         try:
-            child = subprocess.run(
-                [sys.executable, "-m", "agent.control.rehearsal"],
-                input=order.encode(),
-                capture_output=True,
-                timeout=timeout_s,
-                check=False,
-            )
+            ended = subprocess.run(child, input=order.encode(), capture_output=True, timeout=timeout_s, check=False)
         except subprocess.TimeoutExpired:
             raise ModelError(f"its trial took longer than {timeout_s:.0f} s") from None
-        if child.returncode < 0:
-            name = signal.Signals(-child.returncode).name
+        if ended.returncode < 0:
+            name = signal.Signals(-ended.returncode).name
             raise ModelError(f"it ended its trial process with {name}: it crashes the runtime or takes too much memory")
-        if child.returncode:
-            lines = child.stderr.decode(errors="replace").strip().splitlines()
-            raise ModelError(lines[-1][:400] if lines else f"its trial ended with status {child.returncode}")
+        if ended.returncode:
+            lines = ended.stderr.decode(errors="replace").strip().splitlines()
+            raise ModelError(lines[-1][:400] if lines else f"its trial ended with status {ended.returncode}")
 
     return run
 

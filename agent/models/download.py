@@ -57,16 +57,12 @@ class Download:
         ModelError where the complete file is another one than was announced: then all of it is given up.
         """
         with self._file.open("r+b") as file:
-            pending = 0
-            for index in [i for i, have in enumerate(self._have) if not have]:
-                pending += self._fetch_block(file, index, fetch)
-                if pending >= _FLUSH_BYTES:
-                    self._save(file)
-                    pending = 0
-                    report(self.progress)
-            self._save(file)
-            file.seek(0)
+            try:
+                self._fill(file, fetch, report)
+            finally:
+                self._save(file)  # also when the link broke: one that never holds for long still gets there
             digest = hashlib.sha256()
+            file.seek(0)
             while chunk := file.read(_FLUSH_BYTES):
                 digest.update(chunk)
         if digest.hexdigest() != self._sha256:
@@ -75,6 +71,15 @@ class Download:
                 "the downloaded file has another sha256 than announced", remedy="check what the URL serves"
             )
         self._progress.unlink(missing_ok=True)
+
+    def _fill(self, file: IO[bytes], fetch: Fetch, report: Callable[[float], None]) -> None:
+        pending = 0
+        for index in [i for i, have in enumerate(self._have) if not have]:
+            pending += self._fetch_block(file, index, fetch)
+            if pending >= _FLUSH_BYTES:
+                self._save(file)
+                report(self.progress)
+                pending = 0
 
     def _fetch_block(self, file: IO[bytes], index: int, fetch: Fetch) -> int:
         offset = index * self._block
