@@ -172,6 +172,7 @@ def _add_services(commands: Commands) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from agent.doctor import run_checks
     from agent.service import serve
 
     def configuration() -> Loaded:
@@ -181,7 +182,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
     reload = threading.Event()
     signal.signal(signal.SIGHUP, lambda *_: reload.set())
-    serve(configuration, _stop_on_signals(), reload)
+
+    def check() -> list[dict[str, str]]:
+        return [dataclasses.asdict(each) for each in run_checks(arguments.config)]
+
+    serve(configuration, _stop_on_signals(), reload, check)
     return 0
 
 

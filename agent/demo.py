@@ -19,7 +19,7 @@ from agent.clock import SystemClock
 from agent.collector import CollectorService, listing
 from agent.collector.sheet import contact_sheet
 from agent.errors import BrokerError, ConfigError
-from agent.service import Service
+from agent.service import Device
 from agent.settings import Loaded, load
 
 DEMO_CONFIG = Path(__file__).with_name("demo.toml")
@@ -84,9 +84,9 @@ def run_demo(
     with embedded_broker(out / "broker", port) as bound:
         loaded = _configuration(source or DEMO_SOURCE, model or DEMO_MODEL, out, bound)
         started = time.monotonic()
-        service = _run_until_done(loaded, seconds, stop, progress)
+        device = _run_until_done(loaded, seconds, stop, progress)
         elapsed = time.monotonic() - started
-    return _summary(service, loaded.settings.collector.store or out, out, elapsed)
+    return _summary(device, loaded.settings.collector.store or out, out, elapsed)
 
 
 def _claim_folder(out: Path) -> None:
@@ -114,44 +114,44 @@ def _configuration(source: str, model: Path, out: Path, port: int) -> Loaded:
     )
 
 
-def _run_until_done(loaded: Loaded, seconds: float, stop: threading.Event, progress: Callable[[str], None]) -> Service:
+def _run_until_done(loaded: Loaded, seconds: float, stop: threading.Event, progress: Callable[[str], None]) -> Device:
     """Agent and collector in threads of their own; this one watches the time and tells how it goes."""
     clock = SystemClock()
-    service = Service(loaded, clock)
+    device = Device(loaded, clock)
     collector = CollectorService(loaded.settings, clock)
     collector_stop = threading.Event()
     collecting = threading.Thread(target=collector.run, args=(collector_stop,), name="collector")
     collecting.start()
     try:
-        with service.running():
-            _collect(service, time.monotonic() + seconds, stop, progress)
-            service.stop_watching()
-            _drain(service, stop, progress)
+        with device.running():
+            _collect(device, time.monotonic() + seconds, stop, progress)
+            device.stop_watching()
+            _drain(device, stop, progress)
     finally:
         collector_stop.set()
         collecting.join()
-    return service
+    return device
 
 
-def _collect(service: Service, deadline: float, stop: threading.Event, progress: Callable[[str], None]) -> None:
+def _collect(device: Device, deadline: float, stop: threading.Event, progress: Callable[[str], None]) -> None:
     """Until the time is up, the recording has ended, or somebody wants to stop."""
-    while time.monotonic() < deadline and not (service.watch.ended.is_set() or service.failure or stop.wait(0.25)):
-        counters = service.health.counters
+    while time.monotonic() < deadline and not (device.ended or device.failure or stop.wait(0.25)):
+        counters = device.health.counters
         left = max(0.0, deadline - time.monotonic())
         progress(f"{counters['frames']} frames, {counters['candidates']} candidates, {left:.0f} s left")
 
 
-def _drain(service: Service, stop: threading.Event, progress: Callable[[str], None]) -> None:
+def _drain(device: Device, stop: threading.Event, progress: Callable[[str], None]) -> None:
     """Until the collector has confirmed everything."""
     deadline = time.monotonic() + DRAIN_S
-    while (left := service.spool.stats().items) and time.monotonic() < deadline and not service.failure:
+    while (left := device.spool.stats().items) and time.monotonic() < deadline and not device.failure:
         progress(f"{left} candidates on their way")
         if stop.wait(0.05):
             return
 
 
-def _summary(service: Service, store: Path, out: Path, elapsed_s: float) -> Summary:
-    counters = service.health.counters
+def _summary(device: Device, store: Path, out: Path, elapsed_s: float) -> Summary:
+    counters = device.health.counters
     rows = list(listing(store))
     sheet = out / "contact_sheet.jpg"
     return Summary(

@@ -16,9 +16,10 @@ from agent.clock import SystemClock
 from agent.detector import Detector
 from agent.errors import ConfigError
 from agent.health import Health
-from agent.records import Candidate
-from agent.service import make_seal, make_watch
+from agent.records import Candidate, Item
+from agent.service import make_parts
 from agent.settings import Settings, load
+from agent.watch import Watch
 
 UNLIMITED = {"frames_per_day": 0, "bytes_per_day": 0, "labels_per_day": 0}
 
@@ -72,19 +73,16 @@ def replay(
     clock = SystemClock()
     health = Health(clock, Path())
     detector = Detector.from_settings(settings.model)
-    seal = make_seal(settings, detector, clock)
+    parts = make_parts(settings, detector, clock)
     picked: list[Candidate] = []
-    size = 0
+    sizes: list[int] = []
 
-    def keep(candidate: Candidate) -> int:
-        nonlocal size
+    def keep(candidate: Candidate, item: Item) -> None:
         picked.append(candidate)
-        stored = len(seal(candidate).image)
-        size += stored
-        return stored
+        sizes.append(len(item.image))
 
     with contextlib.closing(open_cameras(settings.cameras, clock, paced=False)) as cameras:
-        watch = make_watch(settings, cameras, detector, keep, health)
+        watch = Watch(cameras, parts, keep=keep, health=health, clock=clock)
         begun = time.perf_counter()
         while not (watch.ended.is_set() or stop.is_set()):
             watch.step(1.0)
@@ -97,7 +95,7 @@ def replay(
         budget=settings.selection.budget,
         selected=[_row(candidate) for candidate in picked],
         lanes=dict(Counter(candidate.lane for candidate in picked)),
-        bytes=size,
+        bytes=sum(sizes),
         ms_per_frame=round(elapsed * 1000 / max(frames, 1), 3),
     )
 

@@ -1,7 +1,7 @@
 """Loop 1: frame -> rows -> candidate -> spool.
 
-It never knows MQTT. What others want of it (a command, a new configuration) they post, and it is done between two
-frames, in this loop's own thread: nothing here needs a lock.
+It never knows MQTT. What others want of it (a command, a new configuration, another model) they post, and it is done
+between two frames in this loop's own thread: nothing here needs a lock.
 """
 
 from __future__ import annotations
@@ -11,20 +11,55 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
 
 from agent import durable
 from agent.camera import Cameras
+from agent.clock import Clock
 from agent.detector import Detector
-from agent.errors import RejectError, SpoolFullError
-from agent.health import Health
+from agent.errors import ModelError, RejectError, RetryError, SpoolFullError
+from agent.health import Health, Pulse
+from agent.models import Pulse as ModelPulse
 from agent.privacy import Privacy
-from agent.records import Candidate, Frame
+from agent.records import Candidate, Frame, Item, Rows
+from agent.seal import Seal
 from agent.selection import Selector
 
 log = logging.getLogger(__name__)
 
 STATE_VERSION = 1
+POSTED_S = 20.0
+"""How long who posted something waits for it at most: the longest inference by far."""
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a frame goes through; exchanged whole between two frames."""
+
+    detector: Detector
+    selector: Selector
+    privacy: Privacy
+    seal: Seal
+
+
+@dataclass(slots=True)
+class Capture:
+    """An operator's wish for a frame of one camera that was taken after it was voiced."""
+
+    camera: str
+    key: str
+    asked_ns: int
+    cid: Future[str] = field(default_factory=Future)
+
+    @property
+    def reason(self) -> str:
+        return f"command {self.key}"
 
 
 class Watch:
@@ -32,25 +67,29 @@ class Watch:
 
     def __init__(
         self,
-        *,
         cameras: Cameras,
-        detector: Detector,
-        selector: Selector,
-        privacy: Privacy,
-        keep: Callable[[Candidate], int],
+        parts: Parts,
+        *,
+        keep: Callable[[Candidate, Item], object],
         health: Health,
+        clock: Clock,
         state_file: Path | None = None,
     ) -> None:
-        """`keep` stores a candidate durably and gives its bytes; `state_file` keeps the budgets over a restart."""
-        self.cameras = cameras
-        self.detector = detector
-        self.selector = selector
-        self._privacy = privacy
+        """`keep` stores an item durably or raises; `state_file` keeps the budgets over a restart."""
+        self._cameras = cameras
+        self.parts = parts
         self._keep = keep
         self._health = health
+        self._clock = clock
         self._state_file = state_file
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._captures: list[Capture] = []
+        self._tally = _Tally(len(parts.detector.classes))
         self.paused = False
+        self.pulse = Pulse(clock)
+        """Beats with every frame that went all the way through."""
+        self.newest: dict[str, int] = {}
+        """Per camera, monotonic ns of the newest frame that went all the way through."""
         self.ended = threading.Event()
         """Set when every source was a recording and all of it has been looked at."""
 
@@ -63,22 +102,70 @@ class Watch:
 
     def step(self, timeout_s: float) -> None:
         """Look at the next frame, if one comes in time; do what was posted meanwhile."""
-        frame = self.cameras.next(timeout_s)
+        frame = self._cameras.next(timeout_s)
         self._obey()
-        if frame is not None and not self.paused:
+        if frame is not None and (self._captures or not self.paused):
             self._look(frame)
-        elif not self.ended.is_set() and self.cameras.ended:
+        elif not self.ended.is_set() and self._cameras.ended:
             self.flush()
             self.ended.set()
 
-    def post(self, action: Callable[[], None]) -> None:
-        """Have `action` done by this loop's thread between two frames. Any thread may call."""
-        self._posted.put(action)
-        self.cameras.wake()
+    # What other threads may ask for
+
+    def post(self, action: Callable[[], _T]) -> Future[_T]:
+        """Have `action` done by this loop's thread between two frames."""
+        done: Future[_T] = Future()
+
+        def act() -> None:
+            try:
+                done.set_result(action())
+            except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+                done.set_exception(error)
+
+        self._posted.put(act)
+        self._cameras.wake()
+        return done
+
+    def exchange(self, make: Callable[[Parts], Parts]) -> None:
+        """Go on with what `make` makes of the present parts, from the next frame on; windows are closed before.
+
+        What `make` raises is raised here, and the parts stay.
+        """
+        self.post(lambda: self._exchange(make)).result(POSTED_S)
+
+    def capture(self, cameras: list[str], key: str) -> list[str]:
+        """Frames of these cameras taken from now on, in the spool: their cids. Raises RetryError when none comes."""
+        wishes = [Capture(camera, key, self._clock.mono_ns()) for camera in cameras]
+        self.post(lambda: self._captures.extend(wishes)).result(POSTED_S)
+        try:
+            return [wish.cid.result(POSTED_S) for wish in wishes]
+        except TimeoutError:
+            raise RetryError(
+                f"no frame within {POSTED_S:.0f} s", remedy="see what `check` says of the camera"
+            ) from None
+        finally:
+            self.post(lambda: self._give_up(wishes))
+
+    def model_pulse(self) -> ModelPulse:
+        """What the running model has done since it went live."""
+        return self._tally.pulse(self.parts.detector.classes)
+
+    # This loop's own thread
 
     def flush(self) -> None:
         """End all open windows now."""
-        self._spool(self.selector.close())
+        self._spool(self.parts.selector.close())
+        self._save_state()
+
+    def _exchange(self, make: Callable[[Parts], Parts]) -> None:
+        self.flush()
+        parts = make(self.parts)
+        if parts.detector is not self.parts.detector:
+            self._tally = _Tally(len(parts.detector.classes))
+        self.parts = parts
+
+    def _give_up(self, wishes: list[Capture]) -> None:
+        self._captures = [wish for wish in self._captures if wish not in wishes]
 
     def _obey(self) -> None:
         while not self._posted.empty():
@@ -86,29 +173,78 @@ class Watch:
 
     def _look(self, frame: Frame) -> None:
         """One frame through mask, model and selection; one that cannot be used is counted and gone."""
+        parts = self.parts
         try:
-            frame = self._privacy.mask(frame)
+            frame = parts.privacy.mask(frame)
             begun = time.perf_counter()
-            rows = self.detector.detect(frame.image)
-            self._health.inference.add(time.perf_counter() - begun)
-        except RejectError as error:
+            rows = parts.detector.detect(frame.image)
+            seconds = time.perf_counter() - begun
+        except (RejectError, ModelError) as error:
+            self._tally.errors += 1
             self._health.counters.add("frames_refused")
             log.warning("frame refused", extra={"camera": frame.camera, "error": str(error)})
             return
+        self._health.inference.add(seconds)
         self._health.counters.add("frames")
-        self.selector.consider(frame, rows)
-        self._spool(self.selector.due())
+        self._tally.add(rows, seconds, parts.seal.thresholds.serve)
+        for wish in self._captures:
+            if wish.camera == frame.camera and frame.mono_ns > wish.asked_ns:
+                parts.selector.manual(frame.camera, wish.reason)
+        parts.selector.consider(frame, rows)
+        self._spool(parts.selector.due())
+        self.newest[frame.camera] = frame.mono_ns
+        self.pulse.beat()
 
     def _spool(self, candidates: list[Candidate]) -> None:
         """Keep what was picked; only what is safe is charged to the budgets."""
         for candidate in candidates:
             self._health.counters.add("candidates")
             try:
-                size = self._keep(candidate)
+                item = self.parts.seal(candidate)
+                self._keep(candidate, item)
             except (RejectError, SpoolFullError) as error:
                 self._health.counters.add("candidates_refused")
                 log.warning("candidate refused", extra={"camera": candidate.frame.camera, "error": str(error)})
-            else:
-                self.selector.charge(candidate, size)
-        if candidates and self._state_file:
-            durable.save_state(self._state_file, STATE_VERSION, self.selector.state())
+                continue
+            self.parts.selector.charge(candidate, len(item.image))
+            self._grant(candidate, item)
+        if candidates:
+            self._save_state()
+
+    def _grant(self, candidate: Candidate, item: Item) -> None:
+        for wish in [wish for wish in self._captures if wish.reason in candidate.reasons]:
+            if wish.camera == candidate.frame.camera:
+                self._captures.remove(wish)
+                wish.cid.set_result(item.cid)
+
+    def _save_state(self) -> None:
+        """Keep the budgets. Where the disk refuses, the loop goes on: it may spend a little twice, and says so."""
+        if self._state_file is None:
+            return
+        try:
+            durable.save_state(self._state_file, STATE_VERSION, self.parts.selector.state())
+        except OSError as error:
+            self._health.counters.add("state_not_saved")
+            log.warning("budgets not saved", extra={"error": str(error)})
+
+
+class _Tally:
+    """Sums over what one model has done."""
+
+    def __init__(self, classes: int) -> None:
+        self.frames = self.errors = 0
+        self.seconds = self.confidence = 0.0
+        self.served = np.zeros(classes, np.int64)
+
+    def add(self, rows: Rows, seconds: float, serve: float) -> None:
+        served = rows[rows[:, 4] >= serve]
+        self.frames += 1
+        self.seconds += seconds
+        self.confidence += float(served[:, 4].sum())
+        self.served += np.bincount(served[:, 5].astype(np.int64), minlength=len(self.served))
+
+    def pulse(self, classes: tuple[str, ...]) -> ModelPulse:
+        served = {name: int(n) for name, n in zip(classes, self.served, strict=True) if n}
+        return ModelPulse(
+            frames=self.frames, errors=self.errors, infer_s=self.seconds, served=served, confidence=self.confidence
+        )

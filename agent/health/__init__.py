@@ -6,7 +6,7 @@ the only package that reads the environment, and only the variables that systemd
 
 from agent.health.counters import Counters, Latencies, Pulse
 from agent.health.crashes import CrashLoop
-from agent.health.logs import set_level, setup_logging
+from agent.health.logs import recent_events, set_level, setup_logging
 from agent.health.metrics import Health, prometheus_text, write_prometheus
 from agent.health.sensors import Sensors
 from agent.health.watchdog import Check, Notifier, Watchdog, frame_patience, frames_flow, progresses
@@ -25,6 +25,7 @@ __all__ = [
     "frames_flow",
     "progresses",
     "prometheus_text",
+    "recent_events",
     "set_level",
     "setup_logging",
     "write_prometheus",

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import sys
+from collections import deque
 from typing import Any
 
 from agent.clock import rfc3339
@@ -26,8 +27,13 @@ def setup_logging(*, json: bool, level: str) -> None:
     """Send the agent's events to standard error, as JSON lines or as text, from `level` (debug, info, ...) on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if json else _Text())
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[handler, _recent], level=logging.WARNING, force=True)
     set_level(level)
+
+
+def recent_events() -> list[str]:
+    """The last events as JSON lines, secrets hidden, oldest first: for diagnoses."""
+    return list(_recent.lines)
 
 
 def set_level(level: str) -> None:
@@ -97,3 +103,18 @@ def _stderr_is_journal() -> bool:
     except (OSError, ValueError):
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class _Recent(logging.Handler):
+    """Keeps the last events in memory."""
+
+    def __init__(self, limit: int = 100) -> None:
+        super().__init__()
+        self.setFormatter(_JsonLines())
+        self.lines: deque[str] = deque(maxlen=limit)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+_recent = _Recent()

@@ -16,7 +16,7 @@ from typing import TypeAlias
 from agent.broker import Broker, Delivery, Down, Message, Up
 from agent.clock import Clock
 from agent.errors import ItemError, SpoolFullError, WireError
-from agent.health import Counters
+from agent.health import Counters, Pulse
 from agent.records import Item
 from agent.settings import UplinkSettings
 from agent.spool import Spool
@@ -79,6 +79,8 @@ class Uplink:
         self._interrupted: dict[str, Row] = {}
         """Rows that a disconnect stopped half-way: what the broker has of them is not sent again at once."""
         self._slow = False
+        self.pulse = Pulse(clock)
+        """Beats with every round of the loop."""
         self.paused = False
         """An operator's pause, beside the configured one: nothing is sent."""
         self.counters = counters or Counters()
@@ -114,6 +116,7 @@ class Uplink:
     # One round: what happened, what is overdue, what can be sent
 
     def _round(self, *, claiming: bool) -> None:
+        self.pulse.beat()
         try:
             self._hear(self._wait_s())
             if not self._broker.connected:
