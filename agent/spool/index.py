@@ -66,7 +66,7 @@ class Index:
         self._pending: list[tuple[str, tuple[object, ...]]] = []
         self.worth: Worth = Typical().value
         """Value of a score in a lane; it moves with what the spool learns, so rows hold only the rank in their lane."""
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
         self._db.text_factory = _text
         try:
             self._prepare(checkpoint_bytes)

@@ -77,9 +77,7 @@ class Spool:
 
     def close(self) -> None:
         """Commit what waits. Call it last: after the watch and the uplink have ended."""
-        with contextlib.suppress(SpoolFullError), self._table.use("close"):
-            self._table.commit()
-        self._table.drop()
+        self._table.close()
 
     # The watch's side
 

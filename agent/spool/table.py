@@ -91,6 +91,13 @@ class Table:
                 self._index.close()
             self._index = None
 
+    def close(self) -> None:
+        """Commit what waits, then close; what the disk refuses now is found again by the next opening."""
+        with self._lock:
+            with contextlib.suppress(Index.Error):
+                self.commit()
+            self.drop()
+
     def commit(self) -> bool:
         """Make all changes durable, then remove the files of deleted rows. False while the disk refuses."""
         if self._index is None:
