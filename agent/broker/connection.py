@@ -15,7 +15,7 @@ from typing import Literal
 from paho.mqtt.client import topic_matches_sub
 
 from agent.broker.events import Delivery, Down, Handler, Listener, Message, Presence, Up
-from agent.broker.session import Outgoing, Session, Terms, tls_context
+from agent.broker.session import SESSION_S, Outgoing, Session, Terms, tls_context
 from agent.broker.throughput import WINDOW_PACKETS, Throughput
 from agent.clock import Clock, rfc3339
 from agent.errors import WireError
@@ -49,9 +49,11 @@ class Broker:
         receive_maximum: int = RECEIVE_MAXIMUM,
         receive_bytes: int = RECEIVE_BYTES,
         manual_ack: bool = False,
+        session_s: int = SESSION_S,
         protocol: Literal[4, 5] = 5,
     ) -> None:
-        """With `manual_ack` a message counts as received when `ack` is called, not when its handler returns.
+        """With `manual_ack` a message counts as received when `ack` is called, not when its handler returns. The broker
+        keeps subscriptions and messages for `session_s` after the connection ended; 0 suits who only asks something.
 
         Raises ConfigError for certificates that cannot be used.
         """
@@ -60,9 +62,9 @@ class Broker:
         self._clock = clock
         self._rng = rng
         self._presence = presence
-        self._limits = (receive_maximum, receive_bytes, manual_ack)
+        self._limits = (receive_maximum, receive_bytes, manual_ack, session_s)
         self._tls = tls_context(settings) if settings.tls else None
-        self._protocol: Literal[4, 5] = protocol
+        self._newest = self._protocol = protocol
         self._handlers: list[tuple[str, Handler]] = []
         self._listeners: list[Listener] = []
         self._lock = threading.Lock()
@@ -84,6 +86,8 @@ class Broker:
         self.problem = "not connected yet"
         """Why there is no connection, in one line; empty when there is one."""
         self.connections = 0
+        self.takeovers = 0
+        """Times that another client with our id threw us out."""
         self.handler_errors = 0
         if presence is not None:
             self.subscribe(presence.topic, self._on_own_status)
@@ -314,15 +318,17 @@ class Broker:
                 log.exception("connection event dropped")
 
     def _pause_after(self, down: Down, *, stable: bool) -> float:
-        """Seconds until the next attempt."""
+        """Seconds until the next attempt, and in which protocol that is."""
         self._attempt = 1 if stable and down.code != SESSION_TAKEN_OVER else self._attempt + 1
         low, high = self.settings.reconnect_min_s, self.settings.reconnect_max_s
-        if self._protocol == 5 and down.code == UNSUPPORTED_PROTOCOL:
+        if self._protocol == 5 and (down.code == UNSUPPORTED_PROTOCOL or down.mute):
             self._protocol = 4
+            self._newest = 4 if down.code == UNSUPPORTED_PROTOCOL else 5
             return 0.0
+        self._protocol = self._newest
         if down.code == SESSION_TAKEN_OVER:
-            self._alert = f"another client uses the id {self.client_id}"
-            self.problem = self._alert
+            self.takeovers += 1
+            self._alert = self.problem = f"another client uses the id {self.client_id}"
         if down.code in DENIED:
             self.problem = f"{down.reason}; check broker.username, the certificate and the broker's ACL"
             return high * self._rng.uniform(0.5, 1)

@@ -63,6 +63,8 @@ class Down:
     """MQTT 5 reason code where the broker gave one."""
     dropped: bool = False
     """Whether the other side closed it; otherwise we did, or nothing was heard for too long."""
+    mute: bool = False
+    """Whether it was closed without any answer: some brokers meet a protocol that they do not know like that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ class Terms:
     receive_maximum: int
     receive_bytes: int
     manual_ack: bool
+    session_s: int = SESSION_S
+    """0: the broker forgets us when the connection ends."""
 
 
 class Session:
@@ -85,6 +87,7 @@ class Session:
         self._sessions: tuple[bool, int, int] = (False, 0, 0)
         self.flying: dict[int, Outgoing] = {}
         """QoS 1 messages without an answer, by packet id."""
+        self._answered = False
         self.up: Up | None = None
         self.down: Down | None = None
         self._client = self._make_client(tls)
@@ -94,7 +97,7 @@ class Session:
         client = Client(
             CallbackAPIVersion.VERSION2,
             terms.client_id,
-            clean_session=None if five else False,
+            clean_session=None if five else terms.session_s == 0,
             protocol=MQTTProtocolVersion(terms.protocol),
             reconnect_on_failure=False,
             manual_ack=terms.manual_ack,
@@ -125,11 +128,15 @@ class Session:
         settings = self._settings
         if self._terms.protocol == 5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.SessionExpiryInterval = SESSION_S
+            properties.SessionExpiryInterval = self._terms.session_s
             properties.ReceiveMaximum = self._terms.receive_maximum
             properties.MaximumPacketSize = self._terms.receive_bytes
             self._client.connect(
-                settings.host, settings.port, settings.keepalive_s, clean_start=False, properties=properties
+                settings.host,
+                settings.port,
+                settings.keepalive_s,
+                clean_start=self._terms.session_s == 0,
+                properties=properties,
             )
         else:
             self._client.connect(settings.host, settings.port, settings.keepalive_s)
@@ -198,7 +205,7 @@ class Session:
     def _end(self, reason: str, *, code: int = 0, dropped: bool = False) -> None:
         """The first reason is the true one, what follows are its consequences."""
         if self.down is None:
-            self.down = Down(reason, code, dropped)
+            self.down = Down(reason, code, dropped, mute=dropped and not self._answered)
             for item in self.flying.values():
                 self._on_done(item, Delivery("lost", reason))
             self.flying.clear()
@@ -208,6 +215,7 @@ class Session:
     def _connected(
         self, _client: Client, _userdata: object, flags: ConnectFlags, reason: ReasonCode, got: Properties | None
     ) -> None:
+        self._answered = True
         if reason.is_failure:
             self._end(f"the broker refused the connection: {reason}", code=reason.value, dropped=True)
             return
