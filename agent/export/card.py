@@ -51,9 +51,10 @@ def write_card(measured: Measured, model_id: str, created: str) -> str:
     return f"""# {model_id}
 
 A YOLO26n for the rendered street of `agent/world`, so that a newcomer, a test or a benchmark has a real detector
-without a network. It knows nothing of real streets. Written by `python -m agent.export.train_world` on {created}.
+without a network. It knows nothing of real streets.
+Written by `python -m agent.export.train_world` at {created}.
 
-- Architecture: Ultralytics `yolo26n.yaml`, {len(NAMES)} classes, {measured.parameters:,} weights in the exported graph
+- Architecture: Ultralytics `yolo26n.yaml`, {len(NAMES)} classes, {measured.parameters:,} weights
   (BatchNorm folded, one-to-one head only); input 320 x 192, output end to end [1, 300, 6].
 - Weights: from scratch, rounded to 8 bits per output channel and stored as FP32.
 - Training: {measured.frames} frames of {measured.streets} streets, independent moments of all hours and weathers.

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 from agent.detector import Detector
 from agent.export.bundle import FLOOR, Facts, golden_frames, write_bundle
 from agent.export.card import LICENCE, Measured, write_card
@@ -80,10 +83,10 @@ def _frames(detector: Detector, seeds: Iterable[int]) -> Iterator[tuple[Rows, li
 
 
 def _images(seeds: range) -> Iterator[Image]:
-    """Small pictures, one in eight moments, for the golden frames."""
+    """Small pictures (320 x 180) with few objects, for the golden frames."""
     for seed in seeds:
-        for moment in list(moments(seed, 8, objects=3.0))[:1]:
-            yield moment.image
+        for moment in moments(seed, 1, objects=3.0):
+            yield np.asarray(cv2.resize(moment.image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _measured(trained: Trained, scored: list[Scored], odds: float, weights: int) -> Measured:

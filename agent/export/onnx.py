@@ -26,9 +26,8 @@ def export_checkpoint(ckpt: Path, out: Path, imgsz: int | tuple[int, int]) -> Pa
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "model.pt"
         shutil.copyfile(ckpt, copy)
-        made = YOLO(str(copy)).export(
-            format="onnx", imgsz=size, opset=OPSET, simplify=True, dynamic=False, device="cpu"
-        )
+        plan: dict[str, Any] = {"imgsz": size, "opset": OPSET, "simplify": True, "dynamic": False, "device": "cpu"}
+        made = YOLO(str(copy)).export(format="onnx", nms=False, **plan)  # nms=False: the one-to-one head, end to end
         model = _load(Path(made))
     model.ir_version = min(model.ir_version, IR_VERSION)
     for node in model.graph.node:
@@ -61,11 +60,11 @@ def round_weights(source: Path, out: Path) -> None:
 
 
 def parameters(source: Path) -> dict[str, int]:
-    """Number of weights per initializer of floating point in an ONNX file, by name."""
+    """Number of weights per layer tensor of an exported model, by name; constants of the graph are left out."""
     return {
         tensor.name: int(np.prod(tensor.dims))
         for tensor in _load(source).graph.initializer
-        if tensor.data_type == 1 and len(tensor.dims)
+        if tensor.name.startswith("model.")
     }
 
 

@@ -67,10 +67,11 @@ def _plan(work: Path, sheet: Path, epochs: int) -> dict[str, Any]:
     """Frames are half the camera's size and keep its shape (`rect`), which also leaves mosaics out."""
     return {
         "data": str(sheet), "project": str(work), "name": "run", "exist_ok": True, "plots": False, "save_period": 1,
-        "epochs": epochs, "patience": 0, "imgsz": IMAGE_SIZE, "rect": True, "batch": 16, "nbs": 16, "cache": "ram",
-        "device": "cpu", "workers": 0, "amp": False, "pretrained": False, "seed": 0, "deterministic": True,
+        "epochs": epochs, "patience": 0, "imgsz": IMAGE_SIZE, "rect": True, "batch": 16, "nbs": 16, "nms": False,
+        "cache": "ram", "device": "cpu", "workers": 0, "amp": False, "pretrained": False, "deterministic": True,
         "optimizer": "AdamW", "lr0": 0.002, "lrf": 0.02, "cos_lr": True, "warmup_epochs": 0.5, "weight_decay": 0.0005,
         "mosaic": 0.0, "translate": 0.05, "scale": 0.15, "fliplr": 0.5, "hsv_h": 0.015, "hsv_s": 0.3, "hsv_v": 0.2,
+        "seed": 0,
     }  # fmt: skip
 
 

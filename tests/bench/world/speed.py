@@ -1,4 +1,7 @@
-"""How fast the street is rendered, in sequence, on one core: `python -m tests.bench.world.speed`."""
+"""How fast the street is rendered, in sequence, on one core: `python -m tests.bench.world.speed`.
+
+Times are CPU time of one thread, so that other work on the machine does not change them.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +26,19 @@ SPECS = (
 
 def measure(spec: str, frames: int) -> dict[str, float | str]:
     """Frames per second, median and 99th percentile of one frame (ms), and the cost of the truth (ms)."""
-    began = time.perf_counter()
+    began = time.process_time()
     world = World(spec)
     world.render(0)
-    start = time.perf_counter() - began
-    marks = [time.perf_counter()]
+    start = time.process_time() - began
+    marks = [time.process_time()]
     for index in range(1, frames + 1):
         world.render(index)
-        marks.append(time.perf_counter())
+        marks.append(time.process_time())
     each = np.array([after - before for before, after in pairwise(marks)]) * 1e3
-    began = time.perf_counter()
+    began = time.process_time()
     for index in range(0, frames, 10):
         truth(world, index)
-    known = (time.perf_counter() - began) / len(range(0, frames, 10)) * 1e3
+    known = (time.process_time() - began) / len(range(0, frames, 10)) * 1e3
     return {
         "spec": spec,
         "fps": round(1e3 / float(each.mean()), 1),
