@@ -29,6 +29,8 @@ RECEIVE_BYTES = 1_048_576
 STABLE_ROUNDS = 20
 """Times `reconnect_min_s` that a connection must live before the back-off starts anew; where two clients have one id
 none does."""
+FIGHTS = 3
+"""Short connections in a row that make another client with our id likely."""
 UNSUPPORTED_PROTOCOL = 0x84
 SESSION_TAKEN_OVER = 0x8E
 DENIED = (0x85, 0x86, 0x87, 0x8A)
@@ -77,7 +79,9 @@ class Broker:
         self._stop_by = 0.0
         self._up = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"broker {client_id}", daemon=True)
-        self._alert: str | None = None
+        self._alerts: dict[str, str] = {}
+        self._fights = 0
+        """Connections in a row that the broker closed soon after they stood."""
         self._number = 0
         self._attempt = 0
         self.throughput = Throughput()
@@ -86,8 +90,6 @@ class Broker:
         self.problem = "not connected yet"
         """Why there is no connection, in one line; empty when there is one."""
         self.connections = 0
-        self.takeovers = 0
-        """Times that another client with our id threw us out."""
         self.handler_errors = 0
         if presence is not None:
             self.subscribe(presence.topic, self._on_own_status)
@@ -159,11 +161,13 @@ class Broker:
         self._acks.append((message.conn, message.mid))
         self._wake()
 
-    def alert(self, reason: str | None) -> None:
-        """Publish a complaint as the reason of the online status; None takes it back."""
-        if reason != self._alert:
-            self._alert = reason
-            self._say("online", reason)
+    def alert(self, subject: str, complaint: str | None) -> None:
+        """Publish a complaint in the online status; None takes back what was said on this subject."""
+        if complaint != self._alerts.get(subject):
+            self._alerts.pop(subject, None)
+            if complaint is not None:
+                self._alerts[subject] = complaint
+            self._say_online()
 
     def draining(self) -> None:
         """Publish that this client is about to leave."""
@@ -179,6 +183,9 @@ class Broker:
         self._stop.set()
         self._wake()
         self._thread.join(timeout_s + 1)
+
+    def _say_online(self) -> None:
+        self._say("online", "; ".join(list(self._alerts.values())) or None)
 
     def _say(self, state: Literal["online", "offline", "draining"], reason: str | None = None) -> None:
         if self._presence is not None and self.link is not None:
@@ -247,7 +254,7 @@ class Broker:
         log.info("broker connected", extra={"protocol": up.protocol, "max_packet": up.max_packet})
         with self._lock:
             self.link = up
-        self._say("online", self._alert)
+        self._say_online()
         self._up.set()
         self._tell(up)
 
@@ -307,7 +314,7 @@ class Broker:
         except WireError:
             return
         if not message.retain and status.state == "offline" and not self._stop.is_set():
-            self._say("online", self._alert)
+            self._say_online()
 
     def _tell(self, event: Up | Down) -> None:
         for listener in self._listeners:
@@ -326,13 +333,22 @@ class Broker:
             self._newest = 4 if down.code == UNSUPPORTED_PROTOCOL else 5
             return 0.0
         self._protocol = self._newest
-        if down.code == SESSION_TAKEN_OVER:
-            self.takeovers += 1
-            self._alert = self.problem = f"another client uses the id {self.client_id}"
+        self._suspect_twin(down, stable=stable)
         if down.code in DENIED:
             self.problem = f"{down.reason}; check broker.username, the certificate and the broker's ACL"
             return high * self._rng.uniform(0.5, 1)
         return float(min(high, low * 2.0 ** min(self._attempt - 1, 30)) * self._rng.uniform(0.5, 1))
+
+    def _suspect_twin(self, down: Down, *, stable: bool) -> None:
+        """Two clients with one id throw each other out: MQTT 5 has a word for it, otherwise it is a guess."""
+        if down.code == SESSION_TAKEN_OVER:
+            self._fights = FIGHTS
+        else:
+            self._fights = self._fights + 1 if down.dropped and not stable and not down.mute else 0
+        twin = f"the broker keeps closing the connection: another client may use the id {self.client_id}"
+        self.alert("twin", twin if self._fights >= FIGHTS else None)
+        if self._fights >= FIGHTS:
+            self.problem = twin
 
 
 def _plain(topic_filter: str) -> str:

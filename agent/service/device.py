@@ -78,7 +78,7 @@ class Device:
             self._start("watch", self.watch.run)
             self._start("uplink", lambda stop: self.uplink.run(stop, FINISH_S))
         else:
-            self.broker.alert(SAFE_MODE)
+            self.broker.alert("mode", SAFE_MODE)
         self._start("control", self.control.run)
         try:
             yield self

@@ -157,7 +157,7 @@ class Uplink:
             case _Done(row, index, delivery):
                 self._on_part(row, index, delivery)
             case Receipt():
-                self._broker.alert(None)
+                self._broker.alert("receipts", None)
                 self._slow = bool(event.slow)
                 for ack in event.acks:
                     self._on_receipt(ack)
@@ -242,6 +242,7 @@ class Uplink:
             row.progress = True
             self._blame.accepted(row.cid)
             self._pace.accepted()
+            self._broker.alert("uploads", None)
         if self._rows.get(row.cid) is not row:
             return  # it went its way meanwhile
         if delivery.fate != "accepted":
@@ -261,7 +262,7 @@ class Uplink:
         self._release(row)
         if delivery.fate == "refused":
             self._pace.hold(delivery.reason)
-            self._broker.alert(f"uploads refused: {delivery.reason}; check the broker's ACL and quota")
+            self._broker.alert("uploads", f"uploads refused: {delivery.reason}; check the broker's ACL and quota")
 
     # Receipts
 
@@ -304,7 +305,9 @@ class Uplink:
             return
         self.counters.add("uplink_overdue", len(overdue))
         if all(row.asks for row in overdue):
-            self._broker.alert("no receipts: the collector is away, or the broker's ACL drops uploads or receipts")
+            self._broker.alert(
+                "receipts", "no receipts: the collector is away, or the broker's ACL drops uploads or receipts"
+            )
         for row in overdue:
             if row.asks >= ASKS:
                 self._release(row)
@@ -341,7 +344,7 @@ class Uplink:
         row.cut(())
         self._release(row, blamed=verdict == "blamed")
         if verdict == "all dropped":
-            self._broker.alert(f"the broker drops every upload: {reason}")
+            self._broker.alert("uploads", f"the broker drops every upload: {reason}")
             self._pace.hold(reason)
 
     def _release_sending(self) -> None:

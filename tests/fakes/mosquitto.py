@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import shutil
 import signal
 import socket
@@ -32,6 +33,7 @@ class Mosquitto:
         text = [
             f"listener {self.port} 127.0.0.1",
             f"persistence {str(persistence).lower()}",
+            f"user {getpass.getuser()}",  # as root it would become a user who cannot read the test's folder
             *(*keep, *access, *lines),
         ]
         self._config.write_text("\n".join(text) + "\n")

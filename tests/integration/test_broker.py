@@ -195,8 +195,7 @@ def test_two_clients_with_one_id_back_off_and_say_so(
     with Client(settings, "gate", protocol=protocol) as one, Client(settings, "gate", protocol=protocol) as other:
         wait_until(lambda: max(waits(), default=0) > 1, "the pauses between their fights grow")
         assert one.connections + other.connections <= 14
-        if protocol == 5:
-            assert one.takeovers + other.takeovers >= 3
+        assert any("another client may use the id gate" in client.problem for client in (one, other))
 
 
 def test_a_packet_above_the_announced_limit_is_never_sent(start_mosquitto: StartMosquitto) -> None:
