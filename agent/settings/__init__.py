@@ -4,7 +4,7 @@ The only package that reads the environment and the config file. Everything else
 Precedence: command line > environment > systemd credentials > fleet's desired config > file > defaults.
 """
 
-from agent.settings.loading import DEFAULT_FILE, Loaded, load, merge, remote_keys
+from agent.settings.loading import DEFAULT_FILE, Loaded, leaves, load, merge, remote_keys
 from agent.settings.schedule import Span, parse_schedule
 from agent.settings.sections import (
     BrokerSettings,
@@ -41,6 +41,7 @@ __all__ = [
     "Span",
     "SpoolSettings",
     "UplinkSettings",
+    "leaves",
     "load",
     "merge",
     "parse_schedule",
