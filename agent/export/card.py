@@ -56,7 +56,7 @@ Written by `python -m agent.export.train_world` at {created}.
 
 - Architecture: Ultralytics `yolo26n.yaml`, {len(NAMES)} classes, {measured.parameters:,} weights
   (BatchNorm folded, one-to-one head only); input 320 x 192, output end to end [1, 300, 6].
-- Weights: from scratch, rounded to 8 bits per output channel and stored as FP32.
+- Weights: from scratch, rounded to 8 bits and a sign per output channel, stored as FP32.
 - Training: {measured.frames} frames of {measured.streets} streets, independent moments of all hours and weathers.
   {measured.training}
 - Long-tailed on purpose: the frequency of the classes follows a Zipf-Mandelbrot law, and the tail is what the

@@ -12,6 +12,8 @@ import numpy as np
 OPSET = 17
 IR_VERSION = 9
 """Both are understood by onnxruntime 1.23, the last one for JetPack 6 (Python 3.10)."""
+_LAYER = "model."
+"""Names of tensors that belong to a layer begin like this; the others are constants of the graph."""
 
 
 def export_checkpoint(ckpt: Path, out: Path, imgsz: int | tuple[int, int]) -> Path:
@@ -40,9 +42,10 @@ def export_checkpoint(ckpt: Path, out: Path, imgsz: int | tuple[int, int]) -> Pa
 
 
 def round_weights(source: Path, out: Path) -> None:
-    """Round every weight tensor to 8 bits per output channel and store it as FP32 again.
+    """Round every weight tensor to 8 bits and a sign, times a power of two per output channel, and keep it FP32.
 
-    The graph and its speed stay the same; the file compresses to about a third.
+    The graph and its speed stay the same; the lower half of each number becomes zeros, and the file compresses to
+    four tenths. Biases and the constants of the graph are left as they are.
     """
     import onnx
     from onnx import numpy_helper
@@ -50,10 +53,11 @@ def round_weights(source: Path, out: Path) -> None:
     model = _load(source)
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.ndim < 2 or values.size < 64:
+        if not tensor.name.startswith(_LAYER) or values.ndim < 2:
             continue
         flat = values.reshape(values.shape[0], -1)
-        step = np.maximum(np.abs(flat).max(axis=1, keepdims=True) / 127.0, 1e-12)
+        largest = np.maximum(np.abs(flat).max(axis=1, keepdims=True), 1e-12)
+        step = np.exp2(np.ceil(np.log2(largest / 255.0)))
         rounded = (np.rint(flat / step) * step).astype(np.float32).reshape(values.shape)
         tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
     onnx.save_model(model, str(out), save_as_external_data=False)
@@ -64,7 +68,7 @@ def parameters(source: Path) -> dict[str, int]:
     return {
         tensor.name: int(np.prod(tensor.dims))
         for tensor in _load(source).graph.initializer
-        if tensor.name.startswith("model.")
+        if tensor.name.startswith(_LAYER)
     }
 
 

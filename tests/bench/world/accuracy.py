@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -55,7 +56,9 @@ def report(scored: Sequence[Scored], odds: float) -> dict[str, object]:
         "mAP50_head": round(mean_ap(precisions, HEAD), 4),
         "mAP50_tail": round(mean_ap(precisions, TAIL), 4),
         "mAP50_all": round(mean_ap(precisions, range(len(NAMES))), 4),
-        "AP50": {name: round(value, 4) for name, value in zip(NAMES, precisions, strict=True)},
+        "AP50": {
+            name: None if math.isnan(value) else round(value, 4) for name, value in zip(NAMES, precisions, strict=True)
+        },
         "objects": {name: part.objects for name, part in zip(NAMES, scored, strict=True)},
         "calibration": [[round(value, 4) for value in row] for row in calibration_curve(scored, odds)],
     }
@@ -102,7 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=SHIPPED, help="bundle or ONNX of the world's classes")
     parser.add_argument("--real", type=Path, default=assets / "models" / "yolo26n.onnx", help="a COCO model")
-    parser.add_argument("--streets", type=int, default=50, help="held-out streets, 40 frames each")
+    parser.add_argument("--streets", type=int, default=80, help="held-out streets, 40 frames each")
     options = parser.parse_args()
     detector = Detector(options.model, floor=0.02)
     result: dict[str, object] = {
