@@ -49,6 +49,8 @@ class Summary:
     stored: int
     lanes: dict[str, int]
     bytes: int
+    skipped: int
+    """Pictures that could not be decoded."""
     out: Path
     sheet: Path | None
 
@@ -161,6 +163,7 @@ def _summary(device: Device, store: Path, out: Path, elapsed_s: float) -> Summar
         stored=len(rows),
         lanes=dict(Counter(str(row["lane"]) for row in rows)),
         bytes=sum(int(row["bytes"]) for row in rows),
+        skipped=sum(health.skipped for health in device.cameras.health().values()) if device.cameras else 0,
         out=out,
         sheet=sheet if contact_sheet(store, rows, sheet) else None,
     )
@@ -178,7 +181,7 @@ def embedded_broker(folder: Path, port: int = 0) -> Iterator[int]:
     log = folder / "broker.log"
     with log.open("wb") as output:
         broker = subprocess.Popen(
-            _broker_command(folder, port), stdout=output, stderr=output, start_new_session=True, cwd=folder
+            _broker_command(folder, port), stdout=output, stderr=output, start_new_session=True
         )
     try:
         _wait_for_port(broker, port, log)
