@@ -66,7 +66,7 @@ def provision(config: Path, wishes: Wishes, *, sample: Path, unit: Path) -> list
 
 
 def start_service() -> None:
-    """Have systemd start the service now and at every boot, with its new configuration; nothing where it is not there."""
+    """Have systemd start the service, now and at every boot; does nothing where there is no systemd."""
     if not Path("/run/systemd/system").is_dir():
         return
     for arguments in (["daemon-reload"], ["enable", "--quiet", "tailkeeper"], ["restart", "--no-block", "tailkeeper"]):
