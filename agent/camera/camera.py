@@ -29,6 +29,8 @@ AHEAD = 2
 """Frames that a recording's reader decodes while the ones before are worked on."""
 RETRY_MIN_S, RETRY_MAX_S = 0.25, 2.0
 """Back-off of reopening: short, since a camera that is back must be seen within seconds and a try costs little."""
+STEADY_S = 5.0
+"""A camera that went on for so long is reopened without delay; one that comes and goes is not."""
 FROZEN_S = 10.0
 """A live camera that repeats one picture for so long is opened again: a dead pipeline may go on with its last one."""
 HUNG_LIMIT = 3
@@ -210,7 +212,7 @@ class Camera:
                     self._skipped = source.skipped
                     if image is not None:
                         self._offer(image, t, source.name, halt)
-                        self._check_frozen(opened)
+                        self._judge(opened)
         finally:
             if not halt.is_set():
                 self._skipped_before += source.skipped
@@ -242,8 +244,12 @@ class Camera:
         halt.wait(due - self._now())
         self._due, self._due_t = due, t
 
-    def _check_frozen(self, opened: float) -> None:
-        if self.live and self._sight.frozen and self._now() - max(opened, self._sight.newest or opened) > FROZEN_S:
+    def _judge(self, opened: float) -> None:
+        """Trust a live camera that has kept going since it was `opened`; give up one that repeats itself."""
+        now = self._now()
+        if now - opened > STEADY_S:
+            self._tries = 0
+        if self.live and self._sight.frozen and now - max(opened, self._sight.newest or opened) > FROZEN_S:
             raise CameraError("it repeats the same picture")
 
     def _scheduled(self) -> bool:
@@ -271,5 +277,5 @@ class Camera:
 
     def _regain(self) -> None:
         log.info("camera live", extra={"camera": self.name})
-        self._error, self._tries = "", 0
+        self._error = ""
         self._reconnects += self._index > 1  # the first frame of all is no return
