@@ -241,6 +241,7 @@ def _add_provision(commands: Commands) -> None:
     )
     parser.add_argument("--cert", type=Path, metavar="F", help="PEM file of the device's certificate")
     parser.add_argument("--key", type=Path, metavar="F", help="PEM file of its private key")
+    parser.add_argument("--model", type=Path, metavar="M", help="bundle folder or ONNX file")
     parser.add_argument("--camera", type=_pair, action="append", default=[], metavar="NAME=SOURCE", help="repeatable")
     parser.add_argument(
         "--camera-password-file", type=_pair, action="append", default=[], metavar="NAME=F", help="repeatable"
@@ -268,6 +269,7 @@ def _provision(arguments: argparse.Namespace) -> int:
         ca=arguments.ca,
         cert=arguments.cert,
         secrets={name: file for name, file in secrets.items() if file},
+        model=arguments.model,
         cameras=dict(arguments.camera),
     )
     changed = provision(arguments.config or DEFAULT_FILE, wishes, sample=SAMPLE, unit=UNIT)

@@ -39,6 +39,8 @@ class Wishes:
     cert: Path | None = None
     secrets: Mapping[str, Path] = field(default_factory=dict)
     """Name of a credential (``broker_password``, ``client_key``, ``camera_<name>_password``) to the file with it."""
+    model: Path | None = None
+    """Bundle folder or ONNX file."""
     cameras: Mapping[str, str] = field(default_factory=dict)
     """Name to source."""
 
@@ -116,6 +118,7 @@ def _edited(text: str, config: Path, wishes: Wishes) -> str:
         ("broker", "username"): wishes.username,
         ("broker", "ca_file"): str(config.parent / "ca.pem") if wishes.ca else None,
         ("broker", "cert_file"): str(config.parent / "client.pem") if wishes.cert else None,
+        ("model", "path"): str(wishes.model.absolute()) if wishes.model else None,
     }
     for (section, key), value in values.items():
         if value is not None:
