@@ -21,11 +21,10 @@ from agent.records import LANES, Lane
 from agent.spool.entry import BLOCK, Entry, State
 from agent.spool.value import Typical, Worth, rank_of
 
-VERSION = 1
 STATES: tuple[State, ...] = ("ready", "sending", "sent")
 _PAGE = 1024
-_SCHEMA = """
-CREATE TABLE item (
+_SCHEMA = [
+    """CREATE TABLE item (
     turn INTEGER PRIMARY KEY,           -- order of arrival
     cid BLOB NOT NULL UNIQUE,
     state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 2),
@@ -42,13 +41,14 @@ CREATE TABLE item (
     due REAL NOT NULL,
     tries INTEGER NOT NULL DEFAULT 0,
     blamed INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX ready ON item (lane, rank) WHERE state = 0;
-CREATE INDEX flying ON item (state) WHERE state > 0;
-CREATE TABLE ledger (one INTEGER PRIMARY KEY CHECK (one = 1), text TEXT NOT NULL);
-"""
+)""",
+    "CREATE INDEX ready ON item (lane, rank) WHERE state = 0",
+    "CREATE INDEX flying ON item (state) WHERE state > 0",
+    "CREATE TABLE ledger (one INTEGER PRIMARY KEY CHECK (one = 1), text TEXT NOT NULL)",
+]
+_REFUSALS = ("readonly", "unable to open", "disk I/O", "full", "locked")
 _FROZEN = "cid, camera, ts_ns, lane, score, rank, bytes, classes, born"
-_COLUMNS = f"{_FROZEN}, crc, state, tries, blamed, since"
+_COLUMNS = f"{_FROZEN}, crc, state, tries, blamed, since, due"
 
 
 class IndexDamagedError(Exception):
@@ -84,15 +84,19 @@ class Index:
         db.execute("PRAGMA secure_delete = OFF")  # Debian's default would write every freed page once more
         db.execute("PRAGMA cache_size = -1024")
         db.execute(f"PRAGMA wal_autocheckpoint = {max(checkpoint_bytes // _PAGE, 16)}")
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
-        elif version != VERSION:
-            raise IndexDamagedError(f"it has layout {version} and this version writes {VERSION}")
-        (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+        if db.execute("PRAGMA schema_version").fetchone() == (0,):
+            db.executescript(f"BEGIN; {';'.join(_SCHEMA)}; COMMIT;")
+        self._check()
+
+    def _check(self) -> None:
+        """Raise IndexDamagedError unless it is our layout and every row is as it was written."""
+        if [text for (text,) in self._db.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL")] != _SCHEMA:
+            raise IndexDamagedError("its layout is another")
+        (verdict,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise IndexDamagedError(verdict)
-        db.execute(f"SELECT turn, due, {_COLUMNS} FROM item LIMIT 1").fetchone()
+        for _ in self._entries(0.0, ""):
+            pass
 
     def size(self) -> int:
         """Bytes of the index and its write-ahead log on the disk."""
@@ -259,9 +263,9 @@ def read_entries(path: Path) -> list[Entry]:
 
 
 def _entry_of(row: tuple[Any, ...], now: float, worth: Worth) -> Entry:
-    frozen, (crc, state, tries, blamed, since) = row[:9], row[9:]
-    if _crc(frozen) != crc:
-        raise sqlite3.DatabaseError("a row is damaged: its checksum is another")
+    frozen, (crc, state, tries, blamed, since, due) = row[:9], row[9:]
+    if _crc(frozen) != crc or tuple(map(type, (tries, blamed, since, due))) != (int, int, float, float):
+        raise sqlite3.DatabaseError("a row is damaged")
     cid, camera, ts_ns, lane, score, _, size, classes, born = frozen
     return Entry(
         *(cid.hex(), camera, ts_ns, lane, score, worth(lane, score), size, STATES[state], tries, blamed),
@@ -301,13 +305,13 @@ def _tree(row: tuple[str] | None) -> dict[str, Any]:
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether an error says that the index's content is wrong (and not that the disk refuses)."""
-    if isinstance(error, IndexDamagedError):
-        return True
-    says = str(error)
-    return isinstance(error, sqlite3.DatabaseError) and (
-        not isinstance(error, sqlite3.OperationalError) or "no such" in says or "malformed" in says
-    )
+    """Whether an error says that the index's content is wrong, and not that the disk or a lock refuses.
+
+    By its words: Python 3.10 does not pass SQLite's error codes on.
+    """
+    if isinstance(error, sqlite3.OperationalError):
+        return not any(word in str(error) for word in _REFUSALS)
+    return isinstance(error, (IndexDamagedError, sqlite3.DatabaseError, ValueError))
 
 
 def is_full(error: sqlite3.Error) -> bool:

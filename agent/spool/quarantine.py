@@ -40,6 +40,10 @@ class Quarantine:
             return {name: self._reason(name) for name in sorted(names)}
         return {}
 
+    def knows(self, name: str) -> bool:
+        """Whether this file, or a note about it, is here."""
+        return (self.folder / name).exists() or (self.folder / (name + _NOTE)).exists()
+
     def forget_note(self, name: str) -> None:
         """Remove the reason of a file that did not get here after all."""
         with contextlib.suppress(FileNotFoundError):

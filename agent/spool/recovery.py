@@ -72,7 +72,7 @@ class Reconciliation:
                 self._adopt_file(cid)
         for cid in rows:
             self._index.delete(cid)
-            if not self._files.path(cid, aside=True).exists():
+            if not self._files.quarantine.knows(self._files.path(cid).name):
                 self._set_aside(self._files.path(cid), "the file is missing")
 
     def _adopt_file(self, cid: str) -> None:

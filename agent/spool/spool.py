@@ -9,7 +9,6 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 from agent.clock import Clock
 from agent.errors import ItemError, SpoolFullError
@@ -87,21 +86,30 @@ class Spool:
         Raises SpoolFullError when nothing of less worth may be given up for it, or the disk does not take it; then
         nothing of it is left, and the same call succeeds again once there is room.
         """
-        content = item_files.encode(item)
         with self._putting:
-            with self._table.use("put") as index:
-                if index.get(item.cid, 0.0) is not None:
-                    return False
-                entry = self._table.entry_of(item.cid, item.meta, len(content))
-                self._make_room(index, entry)
-            self._trace("put.room")
-            self._write(entry, content)
-            self._trace("put.durable")
-            with contextlib.suppress(SpoolFullError), self._table.use("put") as index:
-                if index.get(item.cid, 0.0) is None:  # else the index was opened anew meanwhile and adopted it
-                    self._table.admit(index, entry)
-            self._trace("put.row")
-        self._wake()
+            try:
+                new = self._put(item, item_files.encode(item))
+            except SpoolFullError:
+                self._refused += 1
+                raise
+            self._table.mended("put")
+        if new:
+            self._wake()
+        return new
+
+    def _put(self, item: Item, content: bytes) -> bool:
+        with self._table.use("put") as index:
+            if index.get(item.cid, 0.0) is not None:
+                return False
+            entry = self._table.entry_of(item.cid, item.meta, len(content))
+            self._make_room(index, entry)
+        self._trace("put.room")
+        self._write(entry, content)
+        self._trace("put.durable")
+        with contextlib.suppress(SpoolFullError), self._table.use("put") as index:
+            if index.get(item.cid, 0.0) is None:  # else the index was opened anew meanwhile and adopted it
+                self._table.admit(index, entry)
+        self._trace("put.row")
         return True
 
     # The uplink's side
@@ -213,14 +221,16 @@ class Spool:
         """Within the limits, before the file is written."""
         leaving = self._table.leaving
         if leaving and (entry.cid in leaving or self._excess(index, entry) > 0) and not self._table.commit():
-            self._refuse(f"put: {self._table.degraded}")
+            self._table.refuse("put", f"put: {self._table.degraded}")
         crowded = self._table.totals.items >= self._settings.max_items
         excess = self._excess(index, entry)
         if excess <= 0 and not crowded:
             return
         if not self._give_up_for(index, entry, excess, "items" if crowded else "bytes"):
             limit = f"{self._settings.max_items} items" if crowded else f"{self._settings.max_bytes} bytes"
-            self._refuse(f"put: {self._folder}: the limit of {limit} is reached and nothing of less worth may go")
+            self._table.refuse(
+                "put", f"put: {self._folder}: the limit of {limit} is reached and nothing of less worth may go"
+            )
 
     def _excess(self, index: Index, entry: Entry) -> int:
         """Bytes by which everything in the folder would pass the limit with this entry."""
@@ -240,11 +250,9 @@ class Spool:
                     with self._table.use("put") as index:
                         if self._give_up_for(index, entry, entry.blocks, "disk"):
                             continue
-                self._refuse(f"put: write {self._files.path(entry.cid)}: {error.strerror}", error)
+                path = self._files.path(entry.cid)
+                self._table.refuse("put", f"put: write {path}: {error.strerror}", error)
             else:
-                if self._table.degraded is not None:
-                    log.info("spool takes items again", extra={"was": self._table.degraded})
-                self._table.degraded = None
                 return
 
     def _give_up_for(self, index: Index, entry: Entry, need: int, reason: str) -> bool:
@@ -277,7 +285,3 @@ class Spool:
         gone = self._files.quarantine.trim(self._settings.max_bytes // _SHARE)
         if gone:
             self._table.ledger.evicted["quarantine"] += gone
-
-    def _refuse(self, what: str, cause: Exception | None = None) -> NoReturn:
-        self._refused += 1
-        self._table.refuse(what, cause)

@@ -63,8 +63,7 @@ class Table:
         """Files whose rows are deleted but not committed, with their blocks: they are removed after the commit."""
         self.recovery = Recovery()
         """What the last opening found."""
-        self.degraded: str | None = None
-        """Why the spool takes nothing now."""
+        self._complaints: dict[str, str] = {}
 
     @contextlib.contextmanager
     def use(self, operation: str) -> Iterator[Index]:
@@ -80,9 +79,9 @@ class Table:
             except Index.Error as error:
                 self._suspicion = str(error) if is_damage(error) else ""
                 self.drop()
-                self.refuse(f"{operation}: index in {self._folder}: {error}", error)
+                self.refuse("index", f"{operation}: index in {self._folder}: {error}", error)
             except OSError as error:
-                self.refuse(f"{operation}: {error}", error)
+                self.refuse("index", f"{operation}: {error}", error)
 
     def drop(self) -> None:
         """Close the index as it is; changes that were not committed are lost."""
@@ -109,8 +108,9 @@ class Table:
             if is_damage(error):
                 raise
             if not (is_full(error) and self._commit_on_full_disk(self._index)):
-                self.degrade(f"commit: index in {self._folder}: {error}")
+                self.complain("commit", f"commit: index in {self._folder}: {error}")
                 return False
+        self.mended("commit")
         self._trace("commit.rows")
         self._remove_leaving()
         self._trace("commit.files")
@@ -145,14 +145,26 @@ class Table:
             classes=value.classes_of(meta),
         )
 
-    def degrade(self, reason: str) -> None:
-        if self.degraded is None:
-            log.warning("spool degraded", extra={"reason": reason})
-        self.degraded = reason
+    @property
+    def degraded(self) -> str | None:
+        """What the disk refuses now; None when all is well."""
+        return next(iter(self._complaints.values()), None)
 
-    def refuse(self, what: str, cause: Exception | None = None) -> NoReturn:
-        self.degrade(what)
-        raise SpoolFullError(what, remedy="make room or mend the disk; it goes on by itself") from cause
+    def complain(self, about: str, reason: str) -> None:
+        """Something does not work now; logged when it begins."""
+        if about not in self._complaints:
+            log.warning("spool degraded", extra={"reason": reason})
+        self._complaints[about] = reason
+
+    def mended(self, about: str) -> None:
+        """It works (again)."""
+        reason = self._complaints.pop(about, None)
+        if reason is not None:
+            log.info("spool mended", extra={"was": reason})
+
+    def refuse(self, about: str, reason: str, cause: Exception | None = None) -> NoReturn:
+        self.complain(about, reason)
+        raise SpoolFullError(reason, remedy="make room or mend the disk; it goes on by itself") from cause
 
     def _open(self) -> Index:
         for folder in (self._folder, self._files.items, self._files.quarantine.folder):
@@ -165,6 +177,7 @@ class Table:
             index.close()
             raise
         self._index = index
+        self.mended("index")
         self.commit()
         return index
 
