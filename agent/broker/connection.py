@@ -52,7 +52,7 @@ class Broker:
         receive_bytes: int = RECEIVE_BYTES,
         manual_ack: bool = False,
         session_s: int = SESSION_S,
-        protocol: Literal[4, 5] = 5,
+        protocol: Literal[4, 5] | None = None,
     ) -> None:
         """With `manual_ack` a message counts as received when `ack` is called, not when its handler returns. The broker
         keeps subscriptions and messages for `session_s` after the connection ended; 0 suits who only asks something.
@@ -66,7 +66,8 @@ class Broker:
         self._presence = presence
         self._limits = (receive_maximum, receive_bytes, manual_ack, session_s)
         self._tls = tls_context(settings) if settings.tls else None
-        self._newest = self._protocol = protocol
+        self._newest: Literal[4, 5] = protocol or (4 if settings.protocol == "3.1.1" else 5)
+        self._protocol = self._newest
         self._handlers: list[tuple[str, Handler]] = []
         self._listeners: list[Listener] = []
         self._lock = threading.Lock()
@@ -276,7 +277,7 @@ class Broker:
         """Acknowledge and send what is queued, within what the broker allows."""
         while self._acks:
             conn, mid = self._acks.popleft()
-            if conn == self.connections and session.up is not None and session.down is None:
+            if conn == session.conn and session.down is None:  # an older connection's are delivered again
                 session.ack(mid)
         while self._queue and session.down is None and session.up and len(session.flying) < session.up.flying:
             item = self._queue.popleft()

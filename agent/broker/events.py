@@ -64,7 +64,7 @@ class Down:
     dropped: bool = False
     """Whether the other side closed it; otherwise we did, or nothing was heard for too long."""
     mute: bool = False
-    """Whether it was closed without any answer: some brokers meet a protocol that they do not know like that."""
+    """Whether there was no answer at all: some brokers meet a protocol that they do not know like that."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class Session:
     ) -> None:
         self._settings = settings
         self._terms = terms
-        self._conn = conn
+        self.conn = conn
         self._clock = clock
         self._on_message = on_message
         self._on_done = on_done
@@ -162,7 +162,7 @@ class Session:
             self._check(self._client.loop_write())
         self._check(self._client.loop_misc())
         if self.up is None and self._clock.mono_ns() - self._opened_ns > CONNECT_S * 1e9:
-            self.abort(f"no answer from the broker in {CONNECT_S:.0f} s")
+            self.abort(f"no answer from the broker in {CONNECT_S:.0f} s", mute=not self._answered)
 
     def send(self, item: Outgoing) -> None:
         """Hand a message to paho; QoS 0 is done when that took it."""
@@ -187,12 +187,12 @@ class Session:
                 break
         self._end("closed by us")
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str, *, mute: bool = False) -> None:
         """Leave without a word."""
         sock = self._client.socket()
         if sock is not None:
             sock.close()
-        self._end(reason)
+        self._end(reason, mute=mute)
 
     def _check(self, rc: MQTTErrorCode) -> None:
         if rc == MQTTErrorCode.MQTT_ERR_SUCCESS:
@@ -202,10 +202,10 @@ class Session:
         else:
             self._end(CLOSED, dropped=True)
 
-    def _end(self, reason: str, *, code: int = 0, dropped: bool = False) -> None:
+    def _end(self, reason: str, *, code: int = 0, dropped: bool = False, mute: bool = False) -> None:
         """The first reason is the true one, what follows are its consequences."""
         if self.down is None:
-            self.down = Down(reason, code, dropped, mute=dropped and not self._answered)
+            self.down = Down(reason, code, dropped, mute=mute or (dropped and not self._answered))
             for item in self.flying.values():
                 self._on_done(item, Delivery("lost", reason))
             self.flying.clear()
@@ -234,7 +234,7 @@ class Session:
 
     def _set_up(self, refused: tuple[str, ...]) -> None:
         session, max_packet, flying = self._sessions
-        self.up = Up(self._conn, self._terms.protocol, session, max_packet, flying, refused)
+        self.up = Up(self.conn, self._terms.protocol, session, max_packet, flying, refused)
 
     def _disconnected(
         self, _client: Client, _userdata: object, flags: DisconnectFlags, reason: ReasonCode, _got: Properties | None
@@ -262,7 +262,7 @@ class Session:
             topic = message.topic
         except UnicodeDecodeError:
             topic = ""  # matches no subscription, so it only gets acknowledged
-        self._on_message(Message(topic, bytes(message.payload), message.retain, message.mid, self._conn))
+        self._on_message(Message(topic, bytes(message.payload), message.retain, message.mid, self.conn))
 
 
 def tls_context(settings: BrokerSettings) -> ssl.SSLContext:

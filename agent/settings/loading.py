@@ -115,7 +115,7 @@ class Loaded:
         ]
 
     def tables(self) -> Tree:
-        """The effective values of the device's sections, nested as in the config file, cameras by name, no secrets in them."""
+        """The effective values of the device's sections, nested as in the config file, cameras by name, without secrets."""
         values = _by_name(self.settings.model_dump(mode="json", exclude={"collector": True, "broker": {"password"}}))
         for camera in values["cameras"].values():
             del camera["password"]
@@ -158,7 +158,7 @@ def load(
 
 
 def merge(*trees: Mapping[str, Any]) -> Tree:
-    """One tree of values from several, later ones over earlier ones, by the same rules as the configuration's layers."""
+    """One tree of values from several, later ones over earlier ones, by the rules of the configuration's layers."""
     merged: Tree = {}
     for tree in trees:
         _overlay(merged, copy.deepcopy(dict(tree)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -57,6 +57,8 @@ class BrokerSettings(Section):
     """Protocol name for brokers that share port 443, e.g. ``mqtt`` or ``x-amzn-mqtt-ca``."""
     username: str = ""
     password: str = Field(default="", repr=False)
+    protocol: Literal["5", "3.1.1"] = "5"
+    """Tried first. MQTT 3.1.1 is fallen back to, but a broker that does not even refuse MQTT 5 costs 15 s each time."""
     prefix: str = Field(default="tk/v1", pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+){0,2}$")
     keepalive_s: int = Field(default=60, ge=5, le=65_535)
     reconnect_min_s: float = Field(default=1.0, gt=0)
