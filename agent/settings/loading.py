@@ -115,7 +115,7 @@ class Loaded:
         ]
 
     def tables(self) -> Tree:
-        """The effective values of the device's sections, nested as in the config file, cameras by name, without secrets."""
+        """Effective values of the device's sections, nested as in the config file, cameras by name, without secrets."""
         values = _by_name(self.settings.model_dump(mode="json", exclude={"collector": True, "broker": {"password"}}))
         for camera in values["cameras"].values():
             del camera["password"]

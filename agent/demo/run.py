@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import shutil
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agent.clock import SystemClock
 from agent.collector import CollectorService, listing
 from agent.collector.sheet import contact_sheet
-from agent.errors import BrokerError, ConfigError
+from agent.demo.broker import embedded_broker
+from agent.errors import ConfigError
 from agent.service import Device
 from agent.settings import Loaded, load
 
 DEMO_CONFIG = Path(__file__).with_name("demo.toml")
 DEMO_SOURCE = "world:street?seed=1"
-DEMO_MODEL = Path(__file__).parent / "world" / "model"
-LOOPBACK = "127.0.0.1"
-AMQTT_CONFIG = """\
-listeners:
-  default:
-    type: tcp
-    bind: {bind}
-plugins:
-  amqtt.plugins.authentication.AnonymousAuthPlugin:
-    allow_anonymous: true
-"""
+DEMO_MODEL = Path(__file__).parents[1] / "world" / "model"
 DRAIN_S = 30.0
 """How long the uplink may take, after the last frame, to deliver what is in the spool."""
 
@@ -83,8 +69,8 @@ def run_demo(
     `out` must be empty or not there yet. Raises ConfigError, ModelError or CameraError for wrong input.
     """
     _claim_folder(out)
-    with embedded_broker(out / "broker", port) as bound:
-        loaded = _configuration(source or DEMO_SOURCE, model or DEMO_MODEL, out, bound)
+    with embedded_broker(out / "broker", port) as broker:
+        loaded = _configuration(source or DEMO_SOURCE, model or DEMO_MODEL, out, broker)
         started = time.monotonic()
         device = _run_until_done(loaded, seconds, stop, progress)
         elapsed = time.monotonic() - started
@@ -100,7 +86,7 @@ def _claim_folder(out: Path) -> None:
         raise ConfigError(f"{out}: {error.strerror}", remedy="name a folder that you may write to with --out") from None
 
 
-def _configuration(source: str, model: Path, out: Path, port: int) -> Loaded:
+def _configuration(source: str, model: Path, out: Path, broker: Mapping[str, Any]) -> Loaded:
     """The shipped demo configuration with what the command line said."""
     camera = {"name": "demo", "source": source, "fps": 0.0}
     return load(
@@ -108,7 +94,7 @@ def _configuration(source: str, model: Path, out: Path, port: int) -> Loaded:
         environ={},
         command_line={
             "device": {"state_dir": str(out / "device")},
-            "broker": {"host": LOOPBACK, "port": port},
+            "broker": broker,
             "cameras": {"demo": camera},
             "model": {"path": str(model)},
             "collector": {"store": str(out / "dataset")},
@@ -167,59 +153,3 @@ def _summary(device: Device, store: Path, out: Path, elapsed_s: float) -> Summar
         out=out,
         sheet=sheet if contact_sheet(store, rows, sheet) else None,
     )
-
-
-@contextlib.contextmanager
-def embedded_broker(folder: Path, port: int = 0) -> Iterator[int]:
-    """An MQTT broker of our own on loopback, gone at the end: mosquitto where it is installed, else amqtt.
-
-    Yields its port; 0 asks for a free one. Raises ConfigError where the port is taken or no broker is installed, and
-    BrokerError where the broker ends at once.
-    """
-    folder.mkdir(parents=True)
-    port = _free_port(port)
-    log = folder / "broker.log"
-    with log.open("wb") as output:
-        broker = subprocess.Popen(
-            _broker_command(folder, port), stdout=output, stderr=output, start_new_session=True
-        )
-    try:
-        _wait_for_port(broker, port, log)
-        yield port
-    finally:
-        broker.terminate()
-        broker.wait()
-
-
-def _free_port(port: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            raise ConfigError(f"port {port}: {error.strerror}", remedy="name a free one with --port") from None
-        return int(probe.getsockname()[1])
-
-
-def _broker_command(folder: Path, port: int) -> list[str]:
-    mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-    if mosquitto:
-        config = folder / "mosquitto.conf"
-        config.write_text(f"listener {port} {LOOPBACK}\nallow_anonymous true\npersistence false\n", "utf-8")
-        return [mosquitto, "-c", str(config)]
-    if importlib.util.find_spec("amqtt"):
-        config = folder / "amqtt.yaml"
-        config.write_text(AMQTT_CONFIG.format(bind=f"{LOOPBACK}:{port}"), "utf-8")
-        return [sys.executable, "-m", "amqtt.scripts.broker_script", "-c", str(config)]
-    raise ConfigError("no MQTT broker found", remedy="install mosquitto, or pip install 'tailkeeper[demo]'")
-
-
-def _wait_for_port(broker: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Until the broker answers; it has ended where it cannot."""
-    deadline = time.monotonic() + 20
-    while broker.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
-            return
-        time.sleep(0.02)
-    last = (log.read_text("utf-8", "replace").strip().splitlines() or ["it said nothing"])[-1]
-    raise BrokerError(f"the embedded broker did not start: {last}", remedy=f"its log is {log}")
