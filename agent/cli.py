@@ -192,12 +192,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _collect(arguments: argparse.Namespace) -> int:
     from agent.collector import CollectorService
-    from agent.health import setup_logging
+    from agent.health import Notifier, setup_logging
 
     loaded = load(arguments.config)
     loaded.require_collector()
     setup_logging(json=True, level="info")
-    CollectorService(loaded.settings, SystemClock()).run(_stop_on_signals())
+    notifier, stop = Notifier(), _stop_on_signals()
+    CollectorService(loaded.settings, SystemClock()).run(stop, started=notifier.ready)
     return 0
 
 

@@ -7,7 +7,7 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -62,8 +62,8 @@ class CollectorService:
             shared = f"$share/{mine.share_group}/{topic_filter}" if mine.share_group else topic_filter
             self.broker.subscribe(shared, self._inbox.put)
 
-    def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set. Raises ConfigError where the store cannot be opened."""
+    def run(self, stop: threading.Event, started: Callable[[], None] = lambda: None) -> None:
+        """Until `stop` is set; `started` is called when the store is open. Raises ConfigError where it cannot be."""
         mine = self.settings.collector
         store = Store(self._folder, self._clock)
         staging = Staging(
@@ -74,6 +74,7 @@ class CollectorService:
         log.info("store open", extra={"store": str(self._folder), "adopted": len(store.adopted)})
         self.broker.watch(lambda event: self.ready.set() if isinstance(event, Up) else self.ready.clear())
         self.broker.start()
+        started()
         try:
             self._loop(self.ingest, stop)
         finally:
