@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from agent.detector.postprocess import Layout, to_rows
 from agent.errors import FrameError, ModelError
 from agent.records import Image, ModelRef, Rows
 from agent.settings import ModelSettings
+
+log = logging.getLogger(__name__)
 
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 """In order of preference; which of them are there depends on the onnxruntime that is installed."""
@@ -46,14 +49,14 @@ class Detector:
         use, which measured fastest. `providers`: ONNX Runtime's names or their first word ("cuda"); empty takes the
         best that are there. `spinning`: threads wait busily between operators, a little faster at the price of a hot
         CPU. `cache`: folder for the engines that TensorRT builds; without it TensorRT is only used when asked for,
-        because building takes minutes at every start.
+        because building takes minutes at every start; it runs in half precision, and was not tested on a Jetson.
         """
         bundle = read_bundle(source)
         self._where = "the model" if isinstance(source, bytes) else str(source)
         self.floor = floor
         self.threads = threads or usable_cores()
-        options = _choose(providers, cache)
-        self._session = _open(bundle, self._where, options, self.threads, spinning)
+        chosen = _choose(providers, cache)
+        self._session = _open(bundle, self._where, chosen, self.threads, spinning)
         self._graph = inspect(self._session, bundle, self._where)
         self._letterbox = Letterbox(self._graph.size, stride=self._graph.stride, half=self._graph.half)
         self.manifest = bundle.manifest
@@ -204,18 +207,37 @@ def _full_name(wanted: str, available: Sequence[str]) -> str:
 
 
 def _open(
-    bundle: Bundle, where: str, providers: list[tuple[str, dict[str, str]]], threads: int, spinning: bool
+    bundle: Bundle,
+    where: str,
+    providers: list[tuple[str, dict[str, str]]],
+    threads: int,
+    spinning: bool,
 ) -> ort.InferenceSession:
+    """A session on the first of `providers` that starts; raises ModelError when none does.
+
+    A GPU provider that is installed may still miss its libraries, and ONNX Runtime would then go on without a word.
+    """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors: what matters is raised or reported
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # what was verified, no other format
-    try:
-        return ort.InferenceSession(bundle.onnx, options, providers=providers)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base of their own
-        raise ModelError(f"{where} cannot be loaded: {_first_line(error)}", remedy=EXPORT_REMEDY) from None
+    for at in range(len(providers)):
+        try:
+            # Its own fallback prints to standard output; its configuration from the model would override ours.
+            session = ort.InferenceSession(
+                bundle.onnx, options, providers=providers[at:], enable_fallback=0, read_config_from_model=0
+            )
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base of their own
+            reason = _first_line(error)
+        else:
+            if session.get_providers()[0] == providers[at][0]:
+                return session
+            reason = "it does not start here"
+        if at + 1 < len(providers):
+            log.warning("provider not usable", extra={"provider": providers[at][0], "error": reason})
+    raise ModelError(f"{where} cannot be loaded: {reason}", remedy=EXPORT_REMEDY)
 
 
 def _first_line(error: Exception) -> str:

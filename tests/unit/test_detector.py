@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.detector import Detector, usable_cores
+from agent.detector import PROVIDERS, Detector, usable_cores
 from agent.detector.coco import COCO_COUNTS
 from agent.detector.letterbox import PADDING, Letterbox, fit, unfit
 from agent.detector.postprocess import ROWS, to_rows
@@ -147,6 +149,27 @@ def test_a_provider_is_named_by_its_first_word() -> None:
     assert Detector(a_model(end2end([])), floor=0.02, providers=["cpu"]).providers == ("CPUExecutionProvider",)
     with pytest.raises(ModelError, match=r"no provider 'abacus'; it has: .*cpu"):
         Detector(a_model(end2end([])), floor=0.02, providers=["abacus"])
+
+
+def test_a_provider_that_does_not_start_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = ort.InferenceSession
+
+    def without_gpu(*args: Any, providers: list[Any], **options: Any) -> ort.InferenceSession:
+        """What a build with CUDA does where CUDA's libraries are missing: fail, or go on with the CPU in silence."""
+        if providers[0][0] == "TensorrtExecutionProvider":
+            raise RuntimeError("libnvinfer.so.10: cannot open shared object file")
+        return start(*args, providers=[p for p in providers if p[0].startswith("CPU")], **options)
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: list(PROVIDERS))
+    monkeypatch.setattr(ort, "InferenceSession", without_gpu)
+    detector = Detector(a_model(end2end([])), floor=0.02, cache=Path("engines"))
+    assert detector.providers == ("CPUExecutionProvider",)
+    assert [vars(record)["provider"] for record in caplog.records] == list(PROVIDERS[:2])
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ModelError, match="does not start here"):
+        Detector(a_model(end2end([])), floor=0.02, providers=["cuda"])
 
 
 @pytest.mark.parametrize(
