@@ -215,4 +215,5 @@ class Table:
         for cid in self.leaving:
             with contextlib.suppress(OSError):  # read-only: the next recovery adopts it, and it is sent once more
                 self._files.remove(cid)
+            self._trace("commit.file")
         self.leaving.clear()
