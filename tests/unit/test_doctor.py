@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from agent.clock import Clock
 from agent.doctor import Check, machine, run_checks, sight
 from tests.fakes.clock import FakeClock
-from tests.fakes.models import tiny_detector
+from tests.fakes.models import a_model, end2end
 
 NOW_NS = int(datetime(2026, 6, 1, tzinfo=timezone.utc).timestamp() * 1e9)
 
@@ -34,7 +34,8 @@ class Site:
         self.frames = folder / "frames"
         self.frames.mkdir()
         self.picture(np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8))
-        self.model = tiny_detector(folder / "tiny.onnx")
+        self.model = folder / "tiny.onnx"
+        self.model.write_bytes(a_model(end2end([])))
         self.clock = FakeClock(wall_ns=NOW_NS)
         self.broker = f'host = "127.0.0.1"\nport = {unused_port()}\ntls = false\nreconnect_max_s = 1.0\n'
         self.camera = f'name = "gate"\nsource = "{self.frames}"\n'
@@ -194,7 +195,7 @@ def test_a_file_that_is_no_model_is_named(site: Site) -> None:
 
 
 def test_a_model_of_another_task_is_named(site: Site) -> None:
-    tiny_detector(site.model, metadata={"task": "segment"})
+    site.model.write_bytes(a_model(end2end([]), task="segment"))
     assert "segment" in site.finding("model").detail
 
 
