@@ -40,6 +40,7 @@ class Link:
         *,
         device: str = "+",
         topics: Iterable[str] = SUMMARY,
+        connect_s: float = CONNECT_S,
     ) -> None:
         """`device`: listen to this one only. `topics`: which of their topics, below the device's id."""
         self.settings = settings
@@ -51,6 +52,7 @@ class Link:
         """Retained desired configuration by owner: device id, ``_all`` or ``_g_<group>``."""
         self._changed = threading.Condition()
         self._last = 0.0
+        self._connect_s = connect_s
         self._listeners: list[Callable[[str, tuple[str, ...], bytes], None]] = []
         name = f"ops-{os.getpid()}-{rng.randrange(16**6):06x}"
         self.broker = Broker(settings, name, clock, rng, receive_maximum=RECEIVE_MAXIMUM, session_s=0)
@@ -60,7 +62,7 @@ class Link:
 
     def __enter__(self) -> Self:
         self.broker.start()
-        if not self.broker.wait_connected(CONNECT_S):
+        if not self.broker.wait_connected(self._connect_s):
             problem = self.broker.problem
             self.broker.close(0.5)
             raise BrokerError(f"no connection to the broker: {problem}", remedy="see [broker] of the config file")
@@ -90,8 +92,10 @@ class Link:
             return sorted((d for d in self.devices.values() if d.raw or d.status), key=lambda device: device.id)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Hand a message to the broker and wait until it has it; raises BrokerError."""
+        """Hand a message to the broker and wait until it has it, over one lost connection too; raises BrokerError."""
         delivery = self.broker.publish(topic, payload, retain=retain).result(CONNECT_S)
+        if delivery.fate == "lost" and self.broker.wait_connected(CONNECT_S):
+            delivery = self.broker.publish(topic, payload, retain=retain).result(CONNECT_S)
         if delivery.fate != "accepted":
             raise BrokerError(f"{topic}: the broker did not take it: {delivery.fate} {delivery.reason}")
 

@@ -182,4 +182,4 @@ class Controlled:
 def operator(broker: BrokerSettings, **options: Any) -> Link:
     """An operator who hears everything, and may send more than is good for a device."""
     broker = broker.model_copy(update={"max_packet_bytes": 4_000_000})
-    return Link(broker, SystemClock(), random.Random(2), **{"topics": (*EVERYTHING, "up/blk"), **options})
+    return Link(broker, SystemClock(), random.Random(), **{"topics": (*EVERYTHING, "up/blk"), **options})
