@@ -31,6 +31,8 @@ ROWS = 4
 """Items without a receipt at most."""
 ASKS = 3
 """Questions without an answer before an item is sent again unasked."""
+UNKNOWN_TRIES = 2
+"""Times that an item was sent to no avail before the broker's ACL is suspected."""
 PARTIALS = 3
 """Receipts that said partial before an item waits its turn again."""
 IDLE_S = 1.0
@@ -279,6 +281,7 @@ class Uplink:
         row = self._rows.get(ack.cid)
         if ack.st in {"stored", "duplicate"}:
             self._drop(row)
+            self._broker.alert("lost", None)
             self._interrupted.pop(ack.cid, None)
             self._spool.forget(ack.cid)
             self._trace("uplink.forgotten")
@@ -286,6 +289,9 @@ class Uplink:
             self._quarantine(ack.cid, f"rejected by the collector: {ack.why or 'no reason given'}")
         elif row is None or (ack.st == "unknown" and row.due_ns is None):
             return  # not ours, or not sent to its end yet
+        elif ack.st == "unknown" and row.entry.tries >= UNKNOWN_TRIES:
+            self._broker.alert("lost", "the broker accepts uploads that the collector never sees; check its ACL")
+            self._release(row, ack.retry_after or 0.0)
         elif ack.st == "partial" and not ack.retry_after and row.partials < PARTIALS:
             row.repeat(ack.missing)
             if row.item is None:

@@ -87,13 +87,13 @@ def packet_size(topic: str, payload: int) -> int:
 def split(item: Item, topic: str, limit: int, chunk: int) -> tuple[Part, ...]:
     """Cut an item so that no PUBLISH to `topic` is larger than `limit` bytes.
 
-    One part when the whole fits; otherwise parts whose packets have at most `chunk` bytes, or as much
-    more as metadata (part 0) and the limit on the number of parts need. Raises WireError when even `limit`
-    is too small.
+    One part when the whole fits, and on a slow link (`chunk` below `CHUNK_LIMIT`) only when it fits a chunk.
+    Otherwise parts whose packets have at most `chunk` bytes, or as much more as metadata (part 0) and the limit on
+    the number of parts need. Raises WireError when even `limit` is too small.
     """
     size = len(item.image)
     first, later = (packet_size(topic, len(encode_part(item, Part(i, PARTS_LIMIT, size, 0)))) for i in (0, 255))
-    if first + size <= limit:
+    if first + size <= (limit if chunk >= CHUNK_LIMIT else min(limit, chunk)):
         return (Part(0, 1, 0, size),)
     chunk = min(chunk, limit)
     head = chunk - first if chunk - first >= 256 else min(256, limit - first)

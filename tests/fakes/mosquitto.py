@@ -72,3 +72,8 @@ class Mosquitto:
     def thaw(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def signal(self, number: signal.Signals) -> None:
+        """SIGHUP reads the ACL again."""
+        assert self._process is not None
+        self._process.send_signal(number)
