@@ -82,7 +82,7 @@ def fill(image: Image, polygons: Polygons) -> Image:
     """A copy with the polygons filled, one pixel beyond their edges; corners are shares (x, y) of width and height."""
     _check(image)
     height, width = image.shape[:2]
-    masked = image.copy()
+    masked: Image = image.copy()
     for polygon in polygons:
         corners = np.asarray(polygon, np.float64)
         if corners.ndim != 2 or corners.shape[0] < 3 or corners.shape[1] != 2 or not np.isfinite(corners).all():
@@ -99,7 +99,7 @@ def pixelate(image: Image, boxes: Rows) -> Image:
     if not np.isfinite(boxes).all():
         raise PrivacyError("an object to redact has no finite box")
     height, width = image.shape[:2]
-    redacted = image.copy()
+    redacted: Image = image.copy()
     grow = MARGIN * (boxes[:, 2:] - boxes[:, :2]) + 1
     low = np.floor(np.clip(boxes[:, :2] - grow, 0, (width - 1, height - 1))).astype(int)
     high = np.ceil(np.clip(boxes[:, 2:] + grow, low + 1, (width, height))).astype(int)

@@ -39,7 +39,8 @@ def _best_class(output: Rows, floor: float) -> Rows:
     half = output[2:4] / 2
     corners = np.concatenate((output[:2] - half, output[:2] + half))
     confidence = scores[best, np.arange(len(best))]
-    return np.concatenate((corners, confidence[None], best[None].astype(np.float32))).T
+    rows: Rows = np.concatenate((corners, confidence[None], best[None].astype(np.float32))).T
+    return rows
 
 
 def _suppress(rows: Rows) -> Rows:
