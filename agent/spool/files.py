@@ -102,6 +102,12 @@ class ItemFiles:
         with contextlib.suppress(FileNotFoundError):
             self.path(cid).unlink()
 
+    def remove_empty_folders(self) -> None:
+        """Give their inodes back; they are made again when they are needed."""
+        for folder in self.folders():
+            with contextlib.suppress(OSError):
+                (self.items / folder).rmdir()
+
     def folders(self) -> Iterator[str]:
         """Names of the folders that there are under ``items``, in order."""
         with contextlib.suppress(FileNotFoundError):

@@ -20,13 +20,18 @@ class Reserve:
     def __init__(self, path: Path, size: int) -> None:
         self._path = path
         self._wanted = size
-        self._size: int | None = None
+        self._size = 0
         self._held = False
 
     @property
     def bytes(self) -> int:
         """Bytes that it takes on the disk now."""
-        return (self._size or 0) if self._held else 0
+        return self._size if self._held else 0
+
+    @property
+    def missing(self) -> int:
+        """Bytes that `hold` would take."""
+        return 0 if self._held else self._size
 
     def hold(self) -> None:
         """Allocate it where it is not; raises OSError when there is no room."""
@@ -35,7 +40,7 @@ class Reserve:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             taken = os.fstat(descriptor).st_blocks * 512
-            self._size = self._size or min(self._wanted, max(taken, _free(self._path.parent) // 10, _LEAST))
+            self._size = self._size or min(self._wanted, max(taken, free_bytes(self._path.parent) // 10, _LEAST))
             if taken < self._size:
                 os.posix_fallocate(descriptor, 0, self._size)
             elif taken > self._size:
@@ -54,6 +59,7 @@ class Reserve:
         self._held = False
 
 
-def _free(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
+    """Bytes that the file system under this folder has left for us."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize

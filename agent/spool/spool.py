@@ -19,17 +19,18 @@ from agent.spool import value
 from agent.spool.entry import Entry, Recovery, SpoolStats
 from agent.spool.files import ItemFiles
 from agent.spool.index import Index
-from agent.spool.reserve import Reserve
+from agent.spool.reserve import Reserve, free_bytes
 from agent.spool.table import Table
 
 log = logging.getLogger(__name__)
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _EXPIRY_S = 60.0
 _BACKLOG = 2000
 """Changes kept while the disk refuses commits; with more, nothing is claimed."""
 _OLD_EVERY = 4
 """Every so many claims the oldest item has its turn, or a low value would wait for ever."""
+_MARGIN = 65_536
+"""Bytes left to the index when items are given up on a full disk."""
 _SHARE = 10
 """Quarantine and reserve take at most this fraction of the byte limit each, the index's log half of it."""
 
@@ -238,22 +239,29 @@ class Spool:
         return items + self._files.quarantine.blocks + self._reserve.bytes + index.size() - self._settings.max_bytes
 
     def _write(self, entry: Entry, content: bytes) -> None:
-        """The file, durably; on a full disk once more after items of less worth were given up for it."""
-        for may_evict in (True, False):
+        """The file, durably; on a full disk again after room was made for it."""
+        for attempt in range(3):
             try:
                 self._reserve.hold()
                 self._files.write(entry.cid, content)
             except OSError as error:
                 with contextlib.suppress(OSError):
                     self._files.remove(entry.cid)
-                if may_evict and error.errno in _FULL:
-                    with self._table.use("put") as index:
-                        if self._give_up_for(index, entry, entry.blocks, "disk"):
-                            continue
-                path = self._files.path(entry.cid)
-                self._table.refuse("put", f"put: write {path}: {error.strerror}", error)
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+                if not (full and attempt < 2 and self._make_room_on_disk(entry)):
+                    path = self._files.path(entry.cid)
+                    self._table.refuse("put", f"put: write {path}: {error.strerror}", error)
             else:
                 return
+
+    def _make_room_on_disk(self, entry: Entry) -> bool:
+        """Full, whoever filled it: finish what is leaving, then give up items of less worth. False: nothing may go."""
+        with self._table.use("put") as index:
+            leaving = bool(self._table.leaving)
+            self._table.commit()
+            self._files.remove_empty_folders()
+            need = entry.blocks + self._reserve.missing + _MARGIN - free_bytes(self._folder)
+            return (leaving and need <= 0) or self._give_up_for(index, entry, need, "disk")
 
     def _give_up_for(self, index: Index, entry: Entry, need: int, reason: str) -> bool:
         """Evict at least `need` bytes and one item of no more worth than `entry`; False where that cannot be."""
