@@ -1,22 +1,26 @@
 #!/bin/sh
 # Makes a Debian package from a kit: dist/tailkeeper_VERSION_ARCH.deb, with everything in it, for one Python version.
 #
-#   deploy/deb.sh [--arch amd64|arm64] [--python 3.11]      3.11: Debian 12, Raspberry Pi OS; 3.13: Debian 13
+#   deploy/deb.sh [--arch amd64|arm64] [--python 3.11] [--kit DIR] [--out DIR]
+#
+# Python 3.11 is that of Debian 12 and its Raspberry Pi OS, 3.13 that of Debian 13. Without --kit one is made.
 #
 # It installs without network, pip or compiler: /opt/tailkeeper/current is an environment of the system's own Python.
 set -eu
 cd "$(dirname "$0")/.."
 
-arch=$(dpkg --print-architecture) python=3.11
+arch=$(dpkg --print-architecture) python=3.11 kit= out=dist
 while [ $# -gt 0 ]; do
   case $1 in
     --arch) arch=$2; shift 2 ;;
     --python) python=$2; shift 2 ;;
-    *) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    --kit) kit=$2; shift 2 ;;
+    --out) out=$2; shift 2 ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
 done
-version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' agent/__init__.py)
-kit=$(deploy/kit.sh --arch "$arch" --python "$python" | tail -n 1)
+[ -n "$kit" ] || kit=$(deploy/kit.sh --arch "$arch" --python "$python" | tail -n 1)
+version=$(basename "$kit"/wheels/tailkeeper-*.whl | cut -d- -f2)
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
 chmod 755 "$root"
@@ -97,6 +101,6 @@ if [ "$1" = purge ]; then
 fi
 END
 chmod 755 "$root"/DEBIAN/p*
-deb=dist/tailkeeper_${version}_$arch-py$python.deb
+deb=$out/tailkeeper_${version}_$arch-py$python.deb
 dpkg-deb --root-owner-group -Zzstd --build "$root" "$deb" >&2
 echo "$deb"
