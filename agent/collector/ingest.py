@@ -109,7 +109,8 @@ class Ingest:
             for part in fresh:
                 if part[1].n > 1 and (found := self._stage(*part, outcome)) is not None:
                     wholes.append(found)
-        self._keep([item for whole in wholes if (item := self._verify(whole, outcome)) is not None], outcome)
+        items = [item for whole in wholes if (item := self._verify(whole, outcome)) is not None]
+        self._keep(list({item.cid: item for item in items}.values()), outcome)
         return outcome
 
     def query(self, message: Incoming) -> Outcome:
@@ -219,8 +220,7 @@ class Ingest:
 
     def _keep(self, items: Sequence[Item], outcome: Outcome) -> None:
         """Files, then the claim on the id, then the rows; after that the parts may go."""
-        for item in items:
-            self._store.write(item)
+        self._store.write(items)
         with self._staging.transaction():
             ours = [item for item in items if self._staging.own(item.cid, item.meta.device)]
         mine = {item.cid for item in ours}

@@ -1,0 +1,218 @@
+"""How fast is delivery, next to plain MQTT? `make bench-delivery`.
+
+Goodput from a device's spool to the collector's durable store over loopback, as a ratio to paho publishing the same
+packets with the same window through the same broker to a plain subscriber, alternately in the same run. Device and
+collector are processes of their own, as they are in the field. Also: candidates that one collector stores per second
+when several devices send, and bytes that a device writes per byte of picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from agent.broker import WINDOW_BYTES, WINDOW_PACKETS, Broker
+from agent.clock import SystemClock
+from agent.collector import devices
+from agent.records import Item, make_item
+from agent.settings import BrokerSettings
+from agent.wire import Receipt, Topics, encode_item, encode_part, split
+from tests.fakes.items import a_picture_item
+from tests.fakes.mosquitto import Mosquitto
+from tests.integration.delivery import Collector, Device, broker_settings
+
+SIZES = {"60 KB": (400, 304), "300 KB": (960, 640)}
+"""Width and height at which a picture of noise has about that size."""
+FLOOD_DEVICES = 8
+
+
+def pictures(count: int, size: tuple[int, int], device: str = "gate-north") -> list[Item]:
+    """Items that differ in their bytes but cost only one encoding."""
+    first = a_picture_item(0, width=size[0], height=size[1], device=device)
+    head, tail = first.image[:-2], first.image[-2:]
+    comment = [b"\xff\xfe\x00\x0a" + number.to_bytes(8, "big") for number in range(count)]
+    items = []
+    for number in range(count):
+        meta = first.meta.model_copy(update={"ts_ns": first.meta.ts_ns + number, "device": device})
+        items.append(make_item(head[:2] + comment[number] + head[2:] + tail, meta))
+    return items
+
+
+def _collect(port: int, store: Path, ready: Event, stop: Event) -> None:
+    with Collector(store, broker_settings(port)):
+        ready.set()
+        stop.wait()
+
+
+def _listen(port: int, store: Path, ready: Event, stop: Event) -> None:
+    """A subscriber that throws away what it gets."""
+    del store
+    broker = Broker(broker_settings(port), "listener", SystemClock(), random.Random(1), receive_bytes=2**27)
+    broker.subscribe("plain", lambda _: None)
+    broker.start()
+    broker.wait_connected(10)
+    ready.set()
+    stop.wait()
+    broker.close()
+
+
+class Other:
+    """The receiving end, in a process of its own."""
+
+    def __init__(self, what: Callable[[int, Path, Event, Event], None], port: int, store: Path) -> None:
+        context = multiprocessing.get_context("spawn")
+        ready, self._stop = context.Event(), context.Event()
+        self._process = context.Process(target=what, args=(port, store, ready, self._stop))
+        self._process.start()
+        assert ready.wait(60)
+
+    def __enter__(self) -> Other:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._process.join()
+
+
+def plain_rate(port: int, packets: Sequence[bytes], payload: int) -> float:
+    """Bytes of picture per second of paho publishing these packets, with the uplink's window."""
+    packets_limit = min(WINDOW_PACKETS, max(1, WINDOW_BYTES // max(map(len, packets))))
+    window = threading.Semaphore(packets_limit)
+    client = Client(CallbackAPIVersion.VERSION2, "plain", protocol=MQTTProtocolVersion.MQTTv5)
+    client.on_publish = lambda *_: window.release()
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    started = time.perf_counter()
+    for packet in packets:
+        window.acquire()
+        client.publish("plain", packet, 1)
+    for _ in range(packets_limit):
+        window.acquire()
+    elapsed = time.perf_counter() - started
+    client.disconnect()
+    client.loop_stop()
+    return payload / elapsed
+
+
+def delivery_rate(broker: BrokerSettings, folder: Path, items: Sequence[Item]) -> tuple[float, float, float]:
+    """Bytes of picture per second from spool to store; and bytes written per byte, by `put` and in all."""
+    size = sum(len(item.image) for item in items)
+    before = _written()
+    empty = threading.Event()
+    with Device(folder, broker, uplink={"receipt_timeout_s": 60}) as device:
+        device.uplink.paused = True
+        device.put(*items)
+        put = _written()
+        device.uplink.paused = False
+        started = time.perf_counter()
+        device.uplink.wake()
+        while device.spool.stats().items:
+            empty.wait(0.002)
+        elapsed = time.perf_counter() - started
+    return size / elapsed, (put - before) / size, (_written() - before) / size
+
+
+def _written() -> int:
+    """Bytes that this process caused to be written to disks; 0 on a file system in memory."""
+    os.sync()
+    fields = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(fields["write_bytes"])
+
+
+def compare(name: str, count: int, rounds: int, folder: Path) -> dict[str, Any]:
+    """Alternate plain and delivered rounds for pictures of one size."""
+    items = pictures(count, SIZES[name])
+    size = sum(len(item.image) for item in items)
+    topic = Topics("tk/v1", "gate-north").candidate
+    packets = [encode_part(item, part) for item in items for part in split(item, topic, 126_000, 64_000)]
+    plain, ours, written = [], [], []
+    for number in range(rounds):
+        place = folder / f"{name}-{number}"
+        place.mkdir()
+        mosquitto = Mosquitto(place).start()
+        broker = broker_settings(mosquitto.port)
+        with Other(_listen, mosquitto.port, place):
+            plain.append(plain_rate(mosquitto.port, packets, size))
+        with Other(_collect, mosquitto.port, place / "store"):
+            rate, _, total = delivery_rate(broker, place / "device", items)
+        ours.append(rate)
+        written.append(total)
+        assert devices(place / "store")[0]["stored"] == count
+        mosquitto.stop()
+    return {
+        "images": count,
+        "image_bytes": size // count,
+        "plain_mb_s": round(statistics.median(plain) / 1e6, 1),
+        "delivered_mb_s": round(statistics.median(ours) / 1e6, 1),
+        "ratio": round(statistics.median(o / p for o, p in zip(ours, plain, strict=True)), 2),
+        "written_per_byte": round(statistics.median(written), 2),
+    }
+
+
+def flood(count: int, folder: Path) -> float:
+    """Candidates per second that one collector stores when several devices send pictures of 60 KB."""
+    folder.mkdir()
+    mosquitto = Mosquitto(folder).start()
+    broker = broker_settings(mosquitto.port)
+    payloads = {
+        f"device-{n}": [encode_item(item) for item in pictures(count // FLOOD_DEVICES, SIZES["60 KB"], f"device-{n}")]
+        for n in range(FLOOD_DEVICES)
+    }
+    left = threading.Semaphore(0)
+    with Other(_collect, mosquitto.port, folder / "store"):
+        clients = [_sender(broker, name, left) for name in payloads]
+        started = time.perf_counter()
+        for group in range(count // FLOOD_DEVICES):
+            for client, (name, own) in zip(clients, payloads.items(), strict=True):
+                client.publish(Topics("tk/v1", name).candidate, own[group])
+            if group >= 4:  # as many without a receipt as a device would have
+                for _ in clients:
+                    left.acquire()
+        for _ in range(4 * FLOOD_DEVICES):
+            left.acquire()
+        elapsed = time.perf_counter() - started
+        for client in clients:
+            client.close()
+    mosquitto.stop()
+    return count / elapsed
+
+
+def _sender(broker: BrokerSettings, name: str, left: threading.Semaphore) -> Broker:
+    client = Broker(broker, name, SystemClock(), random.Random(1))
+    client.subscribe(Topics("tk/v1", name).ack, lambda m: left.release(len(Receipt.decode(m.payload).acks)))
+    client.start()
+    client.wait_connected(10)
+    return client
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=400, help="pictures of 60 KB; a fifth as many of 300 KB")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, help="on the disk to measure; default: the temporary folder")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        result = {
+            "60 KB": compare("60 KB", options.images, options.rounds, Path(name)),
+            "300 KB": compare("300 KB", options.images // 5, options.rounds, Path(name)),
+            "stored_per_s": round(flood(options.images // FLOOD_DEVICES * FLOOD_DEVICES, Path(name) / "flood")),
+        }
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
