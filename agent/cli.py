@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from agent import __version__
+from agent import __version__, cli_fleet, cli_model
 from agent.clock import SystemClock, rfc3339
 from agent.errors import TailkeeperError
 from agent.settings import DEFAULT_FILE, Loaded, Settings, load
@@ -58,6 +58,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_spool(commands)
     _add_dataset(commands)
+    _add_model(commands)
+    cli_fleet.add_commands(commands, _command)
     return parser
 
 
@@ -376,6 +378,11 @@ def _spool_ls(arguments: argparse.Namespace) -> int:
 def _spool_row(entry: Any) -> dict[str, Any]:
     names = ("cid", "camera", "lane", "score", "state", "bytes", "reason")
     return {"ts": rfc3339(entry.ts_ns)} | {name: getattr(entry, name) for name in names}
+
+
+def _add_model(commands: Commands) -> None:
+    group = commands.add_parser("model", help="model bundles: export, keys and signatures, this device's models")
+    cli_model.add_commands(group.add_subparsers(title="commands", required=True, metavar="COMMAND"), _command)
 
 
 def _add_dataset(commands: Commands) -> None:

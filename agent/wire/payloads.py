@@ -58,7 +58,7 @@ class Info(Payload):
     agent: str
     hardware: dict[str, Any]
     cameras: tuple[str, ...]
-    model: ModelRef | None
+    model: ModelRef | None = None
     classes: tuple[str, ...]
     ops: tuple[str, ...]
     limits: dict[str, int]

@@ -1,0 +1,130 @@
+"""``tailkeeper model``: keys, signatures, what a bundle says, and the models of this device."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import ConfigError
+from agent.settings import load
+
+if TYPE_CHECKING:
+    from agent.models import ModelStore
+
+Make = Callable[..., argparse.ArgumentParser]
+"""Makes a sub-command: (commands, name, function that runs it, help)."""
+
+
+def add_commands(group: Any, command: Make) -> None:
+    """Add what is below ``model`` and needs no ultralytics."""
+    command(group, "keygen", _keygen, "make a key pair for signing bundles", json=True).add_argument(
+        "file", type=Path, help="where the private key goes; keep it off the devices"
+    )
+    parser = command(group, "sign", _sign, "sign a bundle", json=True)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--key", type=Path, required=True, metavar="F", help="private key from `model keygen`")
+    parser = command(group, "verify", _verify, "verify a bundle and its signature", config=True, json=True)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="KEY", help="public key (default: of the config)"
+    )
+    command(group, "info", _info, "explain a bundle or an ONNX file", json=True).add_argument("model", type=Path)
+    command(group, "ls", _ls, "the models of this device", config=True, json=True)
+    parser = command(group, "activate", _activate, "make a model of this device the active one", config=True, json=True)
+    parser.add_argument("name", help="as `model ls` shows it")
+    command(group, "rollback", _rollback, "go back to the model before", config=True, json=True)
+
+
+def _show(arguments: argparse.Namespace, document: dict[str, Any], lines: Iterable[str]) -> int:
+    print(json.dumps(document, default=str, ensure_ascii=False) if arguments.json else "\n".join(lines))
+    return 0
+
+
+def _keygen(arguments: argparse.Namespace) -> int:
+    from agent.models import keygen
+
+    public = keygen(arguments.file)
+    lines = [f"private key in {arguments.file}", "on the devices, under [model]:", f'trusted_keys = ["{public}"]']
+    return _show(arguments, {"file": str(arguments.file), "public": public}, lines)
+
+
+def _sign(arguments: argparse.Namespace) -> int:
+    from agent.models import sign
+
+    public = sign(arguments.bundle, arguments.key)
+    return _show(arguments, {"bundle": str(arguments.bundle), "public": public}, [f"signed; public key {public}"])
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from agent.bundle import MANIFEST_FILE, SIGNATURE_FILE, read_bundle
+    from agent.models import verify
+
+    manifest = read_bundle(arguments.bundle).manifest
+    if manifest is None:
+        raise ConfigError(f"{arguments.bundle} is a bare ONNX: it has no signature", remedy="name a bundle folder")
+    signature = arguments.bundle / SIGNATURE_FILE
+    trusted = arguments.trust or load(arguments.config).settings.model.trusted_keys
+    text = signature.read_text("ascii") if signature.exists() else ""
+    key = verify((arguments.bundle / MANIFEST_FILE).read_bytes(), text, trusted)
+    document = {"model_id": manifest.model_id, "counter": manifest.counter, "sha256": manifest.sha256, "key": key}
+    return _show(arguments, document, [f"{manifest.model_id} (counter {manifest.counter}): signed by {key}"])
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from agent.detector import Detector
+
+    detector = Detector(arguments.model, floor=0.02, threads=1)
+    facts = (
+        detector.manifest.model_dump(mode="json", exclude={"golden", "classes", "counts"}) if detector.manifest else {}
+    )
+    document = {
+        "model_id": detector.model_id,
+        "sha256": detector.sha256,
+        "input": list(detector.input_size),
+        "classes": list(detector.classes),
+        "counts": detector.counts,
+        "odds": detector.odds,
+        "bundle": detector.manifest is not None,
+        "manifest": facts,
+        "golden": len(detector.manifest.golden) if detector.manifest else 0,
+    }
+    lines = [
+        f"{document['model_id']}: {'bundle' if facts else 'bare ONNX'}, sha256 {detector.sha256}",
+        f"input {detector.input_size[0]} x {detector.input_size[1]}, {len(detector.classes)} classes: "
+        f"{', '.join(detector.classes)}",
+        f"training counts {'known' if detector.counts else 'unknown'}, odds x {detector.odds:g}, "
+        f"{document['golden']} golden frames",
+        *(
+            f"{key}: {value}"
+            for key, value in facts.items()
+            if key in ("counter", "created", "source", "licence", "evaluation")
+        ),
+    ]
+    return _show(arguments, document, lines)
+
+
+def _store(arguments: argparse.Namespace) -> ModelStore:
+    from agent.models import ModelStore
+
+    settings = load(arguments.config).settings
+    return ModelStore(settings.device.state_dir / "models", settings.model.path)
+
+
+def _ls(arguments: argparse.Namespace) -> int:
+    rows = _store(arguments).listing()
+    lines = (f"{row['role']:<10} {row.get('model_id', '?'):<24} {row.get('counter')}  {row['path']}" for row in rows)
+    return _show(arguments, {"models": rows}, lines)
+
+
+def _activate(arguments: argparse.Namespace) -> int:
+    store = _store(arguments)
+    store.activate(arguments.name)
+    return _show(arguments, {"active": str(store.active)}, [f"{store.active}: runs from the service's next start"])
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    path = _store(arguments).roll_back("the operator's word")
+    return _show(arguments, {"active": str(path)}, [f"{path}: runs from the service's next start"])
