@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_services(commands)
     _add_check(commands)
+    _add_status(commands)
     _add_provision(commands)
     _add_config(commands)
     _add_replay(commands)
@@ -229,6 +230,35 @@ def _check(arguments: argparse.Namespace) -> int:
                 f"{check.status:<5} {check.name:<20} {check.detail}" + (f"  -> {check.remedy}" if check.remedy else "")
             )
     return int(any(check.status == "fail" for check in checks))
+
+
+def _add_status(commands: Commands) -> None:
+    _command(commands, "status", _status, "how the service on this machine is doing", config=True, json=True)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from agent.health import ask
+
+    answer = ask(load(arguments.config).settings.device.state_dir)
+    if arguments.json:
+        _print_json(answer)
+    else:
+        print(_status_text(answer))
+    return int(bool(answer["complaints"]))
+
+
+def _status_text(answer: Mapping[str, Any]) -> str:
+    stats = answer["stats"]
+    lines = [
+        f"{answer['device']}  {answer['mode']} for {stats['uptime_s']:.0f} s, tailkeeper {answer['agent']}",
+        *(f"complaint: {text}" for text in answer["complaints"]),
+        f"broker    {answer['broker']}",
+        f"spool     {stats['spool']['items']} items, {stats['spool']['bytes'] / 1e6:.1f} MB",
+    ]
+    for name, camera in stats["cameras"].items():
+        age = "no frame yet" if camera["frame_age_s"] is None else f"newest frame {camera['frame_age_s']:.1f} s old"
+        lines.append(f"camera    {name}: {camera['state']}, {camera['fps'] or 0:.1f} frames a second, {age}")
+    return "\n".join(lines)
 
 
 def _add_provision(commands: Commands) -> None:

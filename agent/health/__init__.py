@@ -7,8 +7,9 @@ the only package that reads the environment, and only the variables that systemd
 from agent.health.counters import Counters, Latencies, Pulse
 from agent.health.crashes import CrashLoop
 from agent.health.logs import recent_events, set_level, setup_logging
-from agent.health.metrics import Health, prometheus_text, write_prometheus
+from agent.health.metrics import Health, keep_prometheus, prometheus_text, write_prometheus
 from agent.health.sensors import Sensors
+from agent.health.status import answering, ask
 from agent.health.watchdog import Check, Notifier, Watchdog, frame_patience, frames_flow, progresses
 
 __all__ = [
@@ -21,8 +22,11 @@ __all__ = [
     "Pulse",
     "Sensors",
     "Watchdog",
+    "answering",
+    "ask",
     "frame_patience",
     "frames_flow",
+    "keep_prometheus",
     "progresses",
     "prometheus_text",
     "recent_events",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from agent import wire
@@ -12,6 +14,9 @@ from agent.clock import Clock, rfc3339
 from agent.durable import TEMPORARY
 from agent.health.counters import Counters, Latencies
 from agent.health.sensors import Sensors, disk_free_mb
+from agent.settings import HealthSettings
+
+log = logging.getLogger(__name__)
 
 
 class Health:
@@ -74,6 +79,21 @@ def write_prometheus(path: Path, stats: wire.Stats) -> None:
     temporary.write_text(prometheus_text(stats), "utf-8")
     temporary.chmod(0o644)  # it is for another user, whatever the service's umask
     os.replace(temporary, path)
+
+
+def keep_prometheus(settings: Callable[[], HealthSettings], stats: Callable[[], wire.Stats], stop: Event) -> None:
+    """Write the textfile every `stats_s` seconds, where one is configured, until `stop` is set."""
+    failed = False
+    while not stop.wait(settings().stats_s):
+        if not settings().prometheus_file:
+            continue
+        try:
+            write_prometheus(Path(settings().prometheus_file), stats())
+            failed = False
+        except OSError as error:
+            if not failed:
+                log.warning("metrics not written", extra={"error": str(error)})
+            failed = True
 
 
 def _samples(

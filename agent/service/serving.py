@@ -7,15 +7,19 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
+from agent import __version__
 from agent.clock import SystemClock
 from agent.errors import ConfigError, ServiceError, TailkeeperError
 from agent.health import (
     CrashLoop,
     Notifier,
     Watchdog,
+    answering,
     frame_patience,
     frames_flow,
+    keep_prometheus,
     progresses,
     setup_logging,
 )
@@ -114,14 +118,33 @@ def _watched(device: Device, notifier: Notifier) -> Iterator[None]:
             return frame_patience(states, device.settings.health.frame_age_limit_s)
 
         checks.append(frames_flow(watch.pulse.age_s, patience))
-    stop = threading.Event()
-    thread = threading.Thread(target=Watchdog(notifier, checks).run, args=(stop,), name="watchdog")
-    thread.start()
+    stop, watchdog = threading.Event(), Watchdog(notifier, checks)
+    metrics = (lambda: device.settings.health, device.operations.stats, stop)
+    threads = [
+        threading.Thread(target=watchdog.run, args=(stop,), name="watchdog"),
+        threading.Thread(target=keep_prometheus, args=metrics, name="metrics"),
+    ]
+    for thread in threads:
+        thread.start()
     try:
-        yield
+        with answering(device.settings.device.state_dir, lambda: _status(device, watchdog)):
+            yield
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
+
+
+def _status(device: Device, watchdog: Watchdog) -> dict[str, Any]:
+    """What `tailkeeper status` shows."""
+    return {
+        "agent": __version__,
+        "device": device.settings.device.id,
+        "mode": "running" if device.watch else "safe mode",
+        "complaints": watchdog.complaints,
+        "broker": device.broker.problem or "connected",
+        "stats": device.operations.stats().model_dump(),
+    }
 
 
 def _renewed(make: Callable[[Loaded], Device], wanted: Loaded, current: Loaded) -> tuple[Device, Loaded]:

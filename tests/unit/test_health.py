@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent import wire
+from agent.errors import ServiceError
 from agent.health import (
     Counters,
     CrashLoop,
@@ -21,8 +22,11 @@ from agent.health import (
     Pulse,
     Sensors,
     Watchdog,
+    answering,
+    ask,
     frame_patience,
     frames_flow,
+    keep_prometheus,
     progresses,
     prometheus_text,
     set_level,
@@ -31,6 +35,8 @@ from agent.health import (
 )
 from agent.health.logs import hide_secrets
 from agent.health.sensors import disk_free_mb
+from agent.health.status import SOCKET
+from agent.settings import HealthSettings
 from tests.fakes.clock import FakeClock
 
 
@@ -308,6 +314,52 @@ def test_the_prometheus_file_is_replaced_whole(tmp_path: Path) -> None:
     write_prometheus(path, stats_of(tmp_path))
     assert path.read_text().startswith("# TYPE tailkeeper_uptime_s gauge\n")
     assert [entry.name for entry in tmp_path.glob("tailkeeper*")] == ["tailkeeper.prom"]
+
+
+def test_metrics_are_written_again_and_again_and_a_bad_place_is_reported_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    places = [tmp_path / "absent" / "a.prom", tmp_path / "absent" / "b.prom", tmp_path / "c.prom"]
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout == 60
+            return not places
+
+    def settings() -> HealthSettings:
+        return HealthSettings(prometheus_file=str(places[0] if places else ""))
+
+    def stats() -> wire.Stats:
+        places.pop(0)
+        return stats_of(tmp_path)
+
+    stop = Stop()
+    keep_prometheus(settings, stats, stop)
+    assert (tmp_path / "c.prom").exists()
+    assert [record.message for record in caplog.records] == ["metrics not written"]
+
+
+def test_the_running_service_answers_on_its_socket(tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    with answering(folder, lambda: {"mode": "running"}):
+        assert ask(folder) == {"mode": "running"}
+        assert ask(folder) == {"mode": "running"}
+    with pytest.raises(ServiceError, match="does not run"):
+        ask(folder)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_socket_that_a_killed_service_left_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / SOCKET).write_text("")
+    with answering(tmp_path, dict):
+        assert ask(tmp_path) == {}
+
+
+def test_without_a_place_for_the_socket_the_service_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with answering(tmp_path / "absent", dict):
+        pass
+    assert [record.message for record in caplog.records] == ["no status socket"]
 
 
 @pytest.fixture
