@@ -12,7 +12,7 @@ Files hold the items, an index in SQLite holds their turn. The rules:
 - `Spool.recover` runs at every start and deletes nothing undelivered in silence: damage goes to the quarantine.
 
     spool/
-      items/aa/<cid>.tkc        one item each
+      items/a/<cid>.tkc         one item each
       quarantine/<cid>.tkc      with <cid>.json saying why
       index.sqlite              rebuilt from the items where it is damaged or lost
       reserve                   room for the index on a full disk

@@ -1,4 +1,4 @@
-"""Item files: one immutable, self-describing file per item, ``items/aa/<cid>.tkc``.
+"""Item files: one immutable, self-describing file per item, ``items/a/<cid>.tkc``.
 
 A file is the item as it goes over the wire in one part (`wire.encode_item`: header JSON with the metadata, then the
 JPEG) and a CRC-32 of everything before the JPEG. The header holds the JPEG's sha256, so no flipped bit goes unseen, and
@@ -21,6 +21,8 @@ from agent.records import Item, Meta, content_id
 from agent.spool.quarantine import Quarantine
 
 SUFFIX = ".tkc"
+FOLDERS = "0123456789abcdef"
+"""Folders of items by the id's first digit: with few of them the disk's own bookkeeping is written less often."""
 _CID = re.compile(r"[0-9a-f]{32}")
 _CRC_BYTES = 4
 _HEAD_BYTES = 8 + wire.HEADER_LIMIT
@@ -71,13 +73,13 @@ class ItemFiles:
         """Where the item is, or where it is when it was set aside. Raises ItemError for what is no id."""
         if not is_cid(cid):
             raise ItemError(f"{cid!r} is not an item's id")
-        return (self.quarantine.folder if aside else self.items / cid[:2]) / (cid + SUFFIX)
+        return (self.quarantine.folder if aside else self.items / cid[0]) / (cid + SUFFIX)
 
     def write(self, cid: str, content: bytes) -> None:
         """Durable when it returns; raises OSError."""
         path = self.path(cid)
         durable.make_folder(path.parent)
-        durable.write(path, content)
+        durable.write_new(path, content)
 
     def read(self, cid: str, *, aside: bool = False) -> Item:
         """The verified item. Raises ItemError where the file is damaged or gone, OSError where it cannot be read."""

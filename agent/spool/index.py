@@ -201,8 +201,8 @@ class Index:
 
     def cids(self, folder: str) -> set[str]:
         """The ids whose files belong in this folder under ``items``."""
-        low = bytes.fromhex(folder)
-        rows = self._rows("SELECT cid FROM item WHERE cid BETWEEN ? AND ?", low, low + b"\xff" * 16)
+        low, high = bytes.fromhex(folder + "0"), bytes.fromhex(folder + "f" * 31)
+        rows = self._rows("SELECT cid FROM item WHERE cid BETWEEN ? AND ?", low, high)
         return {row[0].hex() for row in rows}
 
     def set_state(

@@ -10,11 +10,10 @@ from pathlib import Path
 from agent import durable
 from agent.errors import ItemError
 from agent.records import Meta
-from agent.spool.files import ItemFiles, cid_of
+from agent.spool.files import FOLDERS, ItemFiles, cid_of
 from agent.spool.index import Index, IndexDamagedError
 
 INDEX = "index.sqlite"
-_FOLDERS = tuple(f"{number:02x}" for number in range(256))
 
 
 def open_index(folder: Path, checkpoint_bytes: int, suspicion: str) -> tuple[Index, str]:
@@ -49,7 +48,7 @@ class Reconciliation:
     def run(self, commit: Callable[[], None]) -> dict[str, int]:
         """Walk; returns what was found under the names of `Recovery`."""
         there = set(self._files.folders())
-        for folder in _FOLDERS:
+        for folder in FOLDERS:
             self._folder(folder, self._files.names(folder) if folder in there else [])
             if self._index.changes > 100:
                 commit()

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 _GROUP = 128
 """Changes that wait for one commit at most."""
 _GROUP_S = 1.0
-"""Seconds that a change waits for its commit at most, while anything happens at all."""
+"""Seconds that a change waits for its commit, until the next call: an item that is delivered at once costs one."""
 _QUIET_S = 600.0
 """Seconds without a change after which spool time is saved."""
 _DUE_S = 3600.0
@@ -57,6 +57,7 @@ class Table:
         self._index: Index | None = None
         self._suspicion = ""
         self._committed = 0.0
+        self._changed: float | None = None
         self.ledger = Ledger(clock, {})
         self.totals = Totals()
         self.leaving: dict[str, int] = {}
@@ -101,7 +102,7 @@ class Table:
         """Make all changes durable, then remove the files of deleted rows. False while the disk refuses."""
         if self._index is None:
             return False
-        self._committed = self.ledger.now()
+        self._committed, self._changed = self.ledger.now(), None
         try:
             self._index.commit(self.ledger.to_save())
         except Index.Error as error:
@@ -197,8 +198,13 @@ class Table:
 
     def _settle(self, index: Index) -> None:
         """Commit when enough has come together or has waited long enough."""
-        waited = self.ledger.now() - self._committed
-        if index.changes >= _GROUP or waited >= (_GROUP_S if index.changes else _QUIET_S):
+        now = self.ledger.now()
+        if not index.changes:
+            self._changed = None
+        elif self._changed is None:
+            self._changed = now
+        waited = 0.0 if self._changed is None else now - self._changed
+        if index.changes >= _GROUP or waited >= _GROUP_S or now - self._committed >= _QUIET_S:
             self.commit()
 
     def _commit_on_full_disk(self, index: Index) -> bool:

@@ -51,7 +51,7 @@ class SpoolMachine(RuleBasedStateMachine):
             shutil.rmtree(self.root)
 
     def path(self, cid: str) -> Path:
-        return self.root / "spool" / "items" / cid[:2] / f"{cid}.tkc"
+        return self.root / "spool" / "items" / cid[0] / f"{cid}.tkc"
 
     def there(self) -> set[str]:
         return {path.stem for path in (self.root / "spool" / "items").rglob("*.tkc")}

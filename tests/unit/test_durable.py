@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 from pathlib import Path
 
@@ -44,6 +46,57 @@ def test_a_failed_write_leaves_the_old_content_and_no_temporary(
         durable.write(tmp_path / "a", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
     assert (tmp_path / "a").read_bytes() == b"old"
+
+
+def test_a_new_file_is_on_the_disk_before_it_has_its_name_and_both_are_synced_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+
+    def named(descriptor: int) -> str:
+        return Path(f"/proc/self/fd/{descriptor}").readlink().name
+
+    rename = os.rename
+    monkeypatch.setattr(durable, "_send_to_disk", lambda descriptor: steps.append("write out " + named(descriptor)))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: steps.append("sync " + named(descriptor)))
+    monkeypatch.setattr(os, "rename", lambda old, new: (steps.append("rename"), rename(old, new)))
+    durable.write_new(tmp_path / "a", b"content")
+    assert steps == ["write out a.part", "rename", "sync a", f"sync {tmp_path.name}"]
+    assert (tmp_path / "a").read_bytes() == b"content"
+
+
+@pytest.mark.parametrize("step", ["_send_to_disk", "os.fsync"])
+def test_a_new_file_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def broken(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(f"agent.durable.{step}", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        durable.write_new(tmp_path / "a", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("refusal", ["missing", "not permitted"])
+def test_a_new_file_is_synced_before_its_name_where_the_system_offers_no_other_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def not_permitted(*_: object) -> int:
+        ctypes.set_errno(errno.EPERM)
+        return -1
+
+    monkeypatch.setattr(durable, "_sync_file_range", None if refusal == "missing" else not_permitted)
+    monkeypatch.setattr(os, "fsync", spy)
+    durable.write_new(tmp_path / "a", b"content")
+    assert synced == ["a.part", "a", tmp_path.name]
 
 
 def test_folders_are_made_with_their_parents_and_may_be_there_already(tmp_path: Path) -> None:
