@@ -56,10 +56,14 @@ def test_a_new_file_is_on_the_disk_before_it_has_its_name_and_both_are_synced_to
     def named(descriptor: int) -> str:
         return Path(f"/proc/self/fd/{descriptor}").readlink().name
 
+    def spy_rename(old: Path, new: Path) -> None:
+        steps.append("rename")
+        rename(old, new)
+
     rename = os.rename
     monkeypatch.setattr(durable, "_send_to_disk", lambda descriptor: steps.append("write out " + named(descriptor)))
     monkeypatch.setattr(os, "fsync", lambda descriptor: steps.append("sync " + named(descriptor)))
-    monkeypatch.setattr(os, "rename", lambda old, new: (steps.append("rename"), rename(old, new)))
+    monkeypatch.setattr(os, "rename", spy_rename)
     durable.write_new(tmp_path / "a", b"content")
     assert steps == ["write out a.part", "rename", "sync a", f"sync {tmp_path.name}"]
     assert (tmp_path / "a").read_bytes() == b"content"
