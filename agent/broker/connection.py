@@ -12,8 +12,6 @@ from collections import deque
 from concurrent.futures import Future
 from typing import Literal
 
-from paho.mqtt.client import topic_matches_sub
-
 from agent.broker.events import Delivery, Down, Handler, Listener, Message, Presence, Up
 from agent.broker.session import SESSION_S, Outgoing, Session, Terms, tls_context
 from agent.broker.throughput import WINDOW_PACKETS, Throughput
@@ -52,10 +50,12 @@ class Broker:
         receive_bytes: int = RECEIVE_BYTES,
         manual_ack: bool = False,
         session_s: int = SESSION_S,
+        qos: Literal[0, 1] = 1,
         protocol: Literal[4, 5] | None = None,
     ) -> None:
         """With `manual_ack` a message counts as received when `ack` is called, not when its handler returns. The broker
         keeps subscriptions and messages for `session_s` after the connection ended; 0 suits who only asks something.
+        `qos` of subscriptions: 0 spares a fleet's thousands of retained messages their acknowledgements.
 
         Raises ConfigError for certificates that cannot be used.
         """
@@ -64,7 +64,7 @@ class Broker:
         self._clock = clock
         self._rng = rng
         self._presence = presence
-        self._limits = (receive_maximum, receive_bytes, manual_ack, session_s)
+        self._limits = (receive_maximum, receive_bytes, manual_ack, session_s, qos)
         self._tls = tls_context(settings) if settings.tls else None
         self._newest: Literal[4, 5] = protocol or (4 if settings.protocol == "3.1.1" else 5)
         self._protocol = self._newest
@@ -297,7 +297,7 @@ class Broker:
         item.done.set_result(delivery)
 
     def _on_message(self, message: Message) -> None:
-        handlers = [handler for f, handler in self._handlers if topic_matches_sub(_plain(f), message.topic)]
+        handlers = [handler for topic_filter, handler in self._handlers if matches(topic_filter, message.topic)]
         try:
             for handler in handlers:
                 handler(message)
@@ -352,6 +352,17 @@ class Broker:
             self.problem = twin
 
 
-def _plain(topic_filter: str) -> str:
-    """The filter inside a shared subscription ``$share/group/filter``."""
-    return topic_filter.split("/", 2)[2] if topic_filter.startswith("$share/") else topic_filter
+def matches(topic_filter: str, topic: str) -> bool:
+    """Whether a filter, shared (``$share/group/filter``) or not, takes a topic.
+
+    paho's own function builds a tree for each call: with a fleet's thousands of retained messages that took seconds.
+    """
+    if topic_filter.startswith("$share/"):
+        topic_filter = topic_filter.split("/", 2)[2]
+    wanted, levels = topic_filter.split("/"), topic.split("/")
+    if levels[0].startswith("$") and wanted[0] in ("+", "#"):
+        return False
+    if wanted[-1] == "#":
+        wanted.pop()
+        levels = levels[: len(wanted)]
+    return len(wanted) == len(levels) and all(w in ("+", level) for w, level in zip(wanted, levels, strict=True))

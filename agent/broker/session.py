@@ -61,6 +61,8 @@ class Terms:
     manual_ack: bool
     session_s: int = SESSION_S
     """0: the broker forgets us when the connection ends."""
+    qos: Literal[0, 1] = 1
+    """Of the subscriptions."""
 
 
 class Session:
@@ -223,7 +225,7 @@ class Session:
         flying = min(FLYING, getattr(got, "ReceiveMaximum", 2**16))
         self._sessions = (flags.session_present, max_packet, flying)
         if self._terms.filters:
-            self._client.subscribe([(topic_filter, 1) for topic_filter in self._terms.filters])
+            self._client.subscribe([(topic_filter, int(self._terms.qos)) for topic_filter in self._terms.filters])
         else:
             self._set_up(())
 

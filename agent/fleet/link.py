@@ -22,10 +22,9 @@ SUMMARY = ("up/status", "up/info", "up/config", "up/stats")
 """What the table of a fleet is made of."""
 CONFIG = ("up/status", "up/config", "dn/config")
 EVERYTHING = (*SUMMARY, "up/cmd/+", "dn/config")
-QUIET_S = 0.25
-"""Retained messages come in one go: so long a silence means that all of them are here."""
-SETTLE_S = 1.5
-RECEIVE_MAXIMUM = 1000
+QUIET_S = 0.1
+"""Some brokers send retained messages a little after the rest: so long a silence means that all of them are here."""
+SETTLE_S = 10.0
 CONNECT_S = 10.0
 
 
@@ -55,7 +54,10 @@ class Link:
         self._connect_s = connect_s
         self._listeners: list[Callable[[str, tuple[str, ...], bytes], None]] = []
         name = f"ops-{os.getpid()}-{rng.randrange(16**6):06x}"
-        self.broker = Broker(settings, name, clock, rng, receive_maximum=RECEIVE_MAXIMUM, session_s=0)
+        self.broker = Broker(settings, name, clock, rng, session_s=0, qos=0)
+        self._mark = f"{self.prefix}/{name}/dn/mark"
+        self._marked = threading.Event()
+        self.broker.subscribe(self._mark, self._mark_arrived)
         for topic in topics:
             owner = "+" if topic == "dn/config" else device
             self.broker.subscribe(f"{self.prefix}/{owner}/{topic}", self._arrived)
@@ -105,11 +107,16 @@ class Link:
             return self._changed.wait_for(holds, timeout_s)
 
     def _settle(self) -> None:
-        deadline = time.monotonic() + SETTLE_S
-        self._last = time.monotonic()
+        """Until all retained messages are here: a mark of our own comes after them, as brokers keep the order."""
+        self.publish(self._mark, b"")
+        self.wait(self._marked.is_set, SETTLE_S)
+        while time.monotonic() - self._last < QUIET_S:
+            self.wait(lambda: False, QUIET_S)
+
+    def _mark_arrived(self, _: Message) -> None:
         with self._changed:
-            while (now := time.monotonic()) < min(deadline, self._last + QUIET_S):
-                self._changed.wait(min(deadline, self._last + QUIET_S) - now)
+            self._marked.set()
+            self._changed.notify_all()
 
     def _arrived(self, message: Message) -> None:
         try:
