@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 from agent import durable, wire
@@ -106,19 +105,17 @@ class ItemFiles:
 
     def remove_empty_folders(self) -> None:
         """Give their inodes back; they are made again when they are needed."""
-        for folder in self.folders():
+        for folder in FOLDERS:
             with contextlib.suppress(OSError):
                 (self.items / folder).rmdir()
 
-    def folders(self) -> Iterator[str]:
-        """Names of the folders that there are under ``items``, in order."""
-        with contextlib.suppress(FileNotFoundError):
-            yield from sorted(entry.name for entry in os.scandir(self.items) if entry.is_dir(follow_symlinks=False))
-
     def names(self, folder: str) -> list[str]:
-        """Names of everything in one folder under ``items``."""
-        with os.scandir(self.items / folder) as found:
-            return [entry.name for entry in found]
+        """Names of everything in one of the `FOLDERS`; raises OSError other than that the folder is not there."""
+        try:
+            with os.scandir(self.items / folder) as found:
+                return [entry.name for entry in found]
+        except FileNotFoundError:
+            return []
 
 
 def is_cid(text: str) -> bool:

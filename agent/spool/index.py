@@ -51,7 +51,7 @@ _FROZEN = "cid, camera, ts_ns, lane, score, rank, bytes, classes, born"
 _COLUMNS = f"{_FROZEN}, crc, state, tries, blamed, since, due"
 
 
-class IndexDamagedError(Exception):
+class IndexDamagedError(sqlite3.DatabaseError):
     """The index cannot be read as one: build it anew from the files."""
 
 
@@ -99,9 +99,9 @@ class Index:
             pass
 
     def size(self) -> int:
-        """Bytes of the index and its write-ahead log on the disk."""
+        """Bytes of the index, its write-ahead log and the one that was set aside."""
         total = 0
-        for suffix in ("", "-wal"):
+        for suffix in ("", "-wal", ".bad"):
             with contextlib.suppress(OSError):
                 total += self._path.with_name(self._path.name + suffix).stat().st_size
         return total
@@ -265,7 +265,7 @@ def read_entries(path: Path) -> list[Entry]:
 def _entry_of(row: tuple[Any, ...], now: float, worth: Worth) -> Entry:
     frozen, (crc, state, tries, blamed, since, due) = row[:9], row[9:]
     if _crc(frozen) != crc or tuple(map(type, (tries, blamed, since, due))) != (int, int, float, float):
-        raise sqlite3.DatabaseError("a row is damaged")
+        raise IndexDamagedError("a row is damaged")
     cid, camera, ts_ns, lane, score, _, size, classes, born = frozen
     return Entry(
         *(cid.hex(), camera, ts_ns, lane, score, worth(lane, score), size, STATES[state], tries, blamed),
@@ -311,7 +311,7 @@ def is_damage(error: BaseException) -> bool:
     """
     if isinstance(error, sqlite3.OperationalError):
         return not any(word in str(error) for word in _REFUSALS)
-    return isinstance(error, (IndexDamagedError, sqlite3.DatabaseError, ValueError))
+    return isinstance(error, (sqlite3.DatabaseError, ValueError))
 
 
 def is_full(error: sqlite3.Error) -> bool:

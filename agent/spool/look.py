@@ -5,7 +5,6 @@ The files say which items there are; the index, where it can be read, adds their
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from agent.errors import ItemError, TailkeeperError
 from agent.records import Item, Meta
 from agent.spool import value
 from agent.spool.entry import Entry, Verification
-from agent.spool.files import SUFFIX, ItemFiles, cid_of, is_cid
+from agent.spool.files import FOLDERS, SUFFIX, ItemFiles, cid_of, is_cid
 from agent.spool.index import read_entries
 from agent.spool.recovery import INDEX
 
@@ -102,10 +101,13 @@ def _meta_text(item: Item) -> bytes:
 
 
 def _cids(files: ItemFiles) -> Iterator[str]:
-    for folder in files.folders():
-        names: list[str] = []
-        with contextlib.suppress(FileNotFoundError):
+    for folder in FOLDERS:
+        try:
             names = files.names(folder)
+        except OSError as error:
+            raise TailkeeperError(
+                f"spool {files.items}: {error.strerror}", remedy="look as root or as the service"
+            ) from error
         yield from sorted(cid for name in names if (cid := cid_of(name, folder)))
 
 

@@ -18,7 +18,7 @@ class Quarantine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.items = 0
-        """Notes, so: things set aside."""
+        """Things set aside, or noted as missing."""
         self.blocks = 0
         """Bytes that everything in it takes on the disk."""
 
@@ -35,24 +35,17 @@ class Quarantine:
 
     def reasons(self) -> dict[str, str]:
         """Why, by name of the file, for everything that is here."""
-        with contextlib.suppress(FileNotFoundError):
-            names = {path.name.removesuffix(_NOTE) for path in self.folder.iterdir() if _is_finished(path)}
-            return {name: self._reason(name) for name in sorted(names)}
-        return {}
+        return {name: self._reason(name) for name in sorted(self._names())}
 
     def knows(self, name: str) -> bool:
         """Whether this file, or a note about it, is here."""
         return (self.folder / name).exists() or (self.folder / (name + _NOTE)).exists()
 
-    def forget_note(self, name: str) -> None:
-        """Remove the reason of a file that did not get here after all."""
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / (name + _NOTE)).unlink()
-
-    def sweep(self) -> int:
-        """Remove what was never finished; returns how many files that were."""
+    def sweep(self, items: Path) -> int:
+        """Remove what a crash left: unfinished files (returns their number), and notes on files still under `items`."""
         unfinished = [path for path in self.folder.iterdir() if not _is_finished(path)]
-        for path in unfinished:
+        strays = [self.folder / (name + _NOTE) for name in self._names() if (items / name[0] / name).exists()]
+        for path in unfinished + strays:
             path.unlink()
         self.count()
         return len(unfinished)
@@ -62,19 +55,27 @@ class Quarantine:
         if self.blocks <= limit:
             return 0
         before = self.items
-        for path in sorted(self.folder.iterdir(), key=lambda found: (found.stat().st_mtime_ns, found.name)):
+        for name in sorted(self._names(), key=self._set_aside_at):
             if self.blocks <= limit:
                 break
-            self.blocks -= whole_blocks(path.stat().st_size)
-            path.unlink()
-        self.count()
+            for path in (self.folder / name, self.folder / (name + _NOTE)):
+                path.unlink(missing_ok=True)
+            self.count()
         return before - self.items
 
     def count(self) -> None:
         """Bring the figures up to date."""
-        found = list(self.folder.iterdir())
-        self.items = len({path.name.removesuffix(_NOTE) for path in found})
-        self.blocks = sum(whole_blocks(path.stat().st_size) for path in found)
+        self.items = len(self._names())
+        self.blocks = sum(whole_blocks(path.stat().st_size) for path in self.folder.iterdir())
+
+    def _names(self) -> set[str]:
+        with contextlib.suppress(FileNotFoundError):
+            return {path.name.removesuffix(_NOTE) for path in self.folder.iterdir() if _is_finished(path)}
+        return set()
+
+    def _set_aside_at(self, name: str) -> int:
+        paths = (self.folder / (name + _NOTE), self.folder / name)
+        return next((path.stat().st_mtime_ns for path in paths if path.exists()), 0)
 
     def _reason(self, name: str) -> str:
         try:

@@ -47,17 +47,16 @@ class Reconciliation:
 
     def run(self, commit: Callable[[], None]) -> dict[str, int]:
         """Walk; returns what was found under the names of `Recovery`."""
-        there = set(self._files.folders())
         for folder in FOLDERS:
-            self._folder(folder, self._files.names(folder) if folder in there else [])
+            self._folder(folder)
             if self._index.changes > 100:
                 commit()
-        self._counts["temporaries"] += self._files.quarantine.sweep()
+        self._counts["temporaries"] += self._files.quarantine.sweep(self._files.items)
         return dict(self._counts)
 
-    def _folder(self, folder: str, names: list[str]) -> None:
+    def _folder(self, folder: str) -> None:
         rows = self._index.cids(folder)
-        for name in names:
+        for name in self._files.names(folder):
             path = self._files.items / folder / name
             cid = cid_of(name, folder)
             if name.endswith(durable.TEMPORARY):

@@ -16,8 +16,8 @@ from agent.records import Item
 from agent.settings import SpoolSettings
 from agent.spool import files as item_files
 from agent.spool import value
-from agent.spool.entry import Entry, Recovery, SpoolStats
-from agent.spool.files import ItemFiles
+from agent.spool.entry import BLOCK, Entry, Recovery, SpoolStats
+from agent.spool.files import FOLDERS, ItemFiles
 from agent.spool.index import Index
 from agent.spool.reserve import Reserve, free_bytes
 from agent.spool.table import Table
@@ -193,13 +193,14 @@ class Spool:
                 raise ItemError(
                     f"purge of {expect} items refused: the spool holds {held}", remedy="ask for that number"
                 )
-            for folder in self._files.folders():
-                for cid in index.cids(folder):
-                    entry = index.get(cid, 0.0)
-                    if entry is not None:
-                        self._table.evict(index, entry, "purge")
+            for folder in FOLDERS:
+                for entry in filter(None, [index.get(cid, 0.0) for cid in index.cids(folder)]):
+                    self._table.remove(index, entry)
                 self._table.commit()
-            return held
+            self._table.ledger.evicted["purge"] += held
+            self._table.commit()
+        log.warning("spool purged", extra={"items": held})
+        return held
 
     def stats(self) -> SpoolStats:
         """The figures for status and stats; also while the disk refuses, so far as they are known then."""
@@ -278,8 +279,9 @@ class Spool:
             if surplus:
                 return surplus
         alone = sum(1 for count in totals.examples.values() if count == 1)
+        enough = 4 * value.FRONT + alone + max(need, 0) // BLOCK
         standing = (value.is_only_example(entry.classes, totals.examples, own=0), entry.value)
-        return value.victims(index.worst(now, 8 * value.FRONT + alone), totals.examples, need, standing)
+        return value.victims(index.worst(now, enough), totals.examples, need, standing)
 
     def _expire(self, index: Index) -> None:
         """Give up what is older than the age limit; looked for once a minute."""

@@ -7,8 +7,8 @@ biased: it is 1. A manual capture, which somebody waits for, is 2.
 
 Eviction gives up, in this order: canaries beyond a quarter of the byte limit (oldest first, else a long outage would
 leave nothing but canaries), ordinary items, canaries, manual captures, and last of all the only example of a class.
-Among the `FRONT` ordinary items of least value the most redundant goes first: the one whose rarest class the spool
-holds most often. A newcomer only displaces what is worth no more than itself.
+Among the ordinary items of least value (a quarter of those that may go, `FRONT` at most) the most redundant goes first:
+the one whose rarest class the spool holds most often. A newcomer only displaces what is worth no more than itself.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def rank_of(lane: Lane | None, score: float) -> float:
 
 def classes_of(meta: Meta) -> frozenset[str]:
     """The classes that the model itself would report in this frame; weaker rows are too often of any class at all."""
-    return frozenset(detection.name for detection in meta.detections if detection.served)
+    return frozenset(" ".join(detection.name.split()) for detection in meta.detections if detection.served)
 
 
 def examples_of(classes: frozenset[str]) -> frozenset[str]:
@@ -87,14 +87,24 @@ def victims(
     chosen: list[Entry] = []
     freed = 0
     while not chosen or freed < need:
-        victim = _next_victim(left, counts)
-        if victim is None or (is_only_example(victim.classes, counts), victim.value) > newcomer:
+        victim = _next_victim(left, counts, newcomer)
+        if victim is None:
             return None
         left.remove(victim)
         counts.subtract(examples_of(victim.classes))
         chosen.append(victim)
         freed += victim.blocks
     return chosen
+
+
+def _next_victim(left: Sequence[Entry], counts: Mapping[str, int], newcomer: tuple[bool, float]) -> Entry | None:
+    standings = [((is_only_example(entry.classes, counts), entry.value), entry) for entry in left]
+    may_go = [(standing, entry) for standing, entry in standings if standing <= newcomer]
+    spare = [entry for (alone, _), entry in may_go if not alone]
+    front = [entry for entry in spare[: max(1, min(FRONT, len(spare) // 4))] if entry.value < CANARY_VALUE]
+    if front:
+        return max(front, key=lambda entry: (min(counts[name] for name in examples_of(entry.classes)), -entry.value))
+    return next(iter(spare or [entry for _, entry in may_go]), None)
 
 
 def first_of(entries: Sequence[Entry], need: int) -> list[Entry] | None:
@@ -106,11 +116,3 @@ def first_of(entries: Sequence[Entry], need: int) -> list[Entry] | None:
         if need <= 0:
             return chosen
     return None
-
-
-def _next_victim(left: Sequence[Entry], counts: Mapping[str, int]) -> Entry | None:
-    spare = [entry for entry in left if not is_only_example(entry.classes, counts)]
-    front = [entry for entry in spare[:FRONT] if entry.value < CANARY_VALUE]
-    if front:
-        return max(front, key=lambda entry: (min(counts[name] for name in examples_of(entry.classes)), -entry.value))
-    return next(iter(spare or left), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import sys
 import tempfile
@@ -32,6 +33,7 @@ def main() -> int:
     parser.add_argument("--cuts", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
+    logging.disable()
     chance = random.Random(arguments.seed)
     promises = Promises()
     with tempfile.TemporaryDirectory() as folder, ext4(Path(folder)) as disk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -125,6 +126,30 @@ def test_put_and_release_wake_the_uplink(open_spool: Open) -> None:
     assert woken.is_set()
 
 
+def test_two_threads_deliver_everything_once(open_spool: Open) -> None:
+    woken = threading.Event()
+    spool = open_spool(woken.set)
+    items = [an_item(number, score=float(number % 7)) for number in range(60)]
+    delivered: list[str] = []
+
+    def upload() -> None:
+        while len(delivered) < len(items):
+            woken.wait(5)
+            woken.clear()
+            for entry in iter(lambda: next(iter(spool.claim(1)), None), None):
+                spool.sent(entry.cid)
+                delivered.append(spool.load(entry.cid).cid)
+                spool.forget(entry.cid)
+
+    uplink = threading.Thread(target=upload)
+    uplink.start()
+    for item in items:
+        spool.put(item)
+    uplink.join(60)
+    assert sorted(delivered) == sorted(item.cid for item in items)
+    assert spool.stats().items == 0
+
+
 # Order
 
 
@@ -205,12 +230,23 @@ def test_the_last_example_of_a_class_outlives_everything_else(open_spool: Open, 
 
 
 def test_among_the_least_valuable_the_most_redundant_goes_first(open_spool: Open, tmp_path: Path) -> None:
-    spool = open_spool(max_items=6)
-    for number, name in enumerate(("dog", "dog", "car", "car", "car", "car")):
-        spool.put(an_item(number, score=1.0 + number, classes=(name,)))
-    spool.put(an_item(9, score=50.0, classes=("car",)))
-    names = sorted(min(entry.classes) for entry in look.listing(tmp_path / "spool"))
-    assert names == ["car", "car", "car", "car", "dog", "dog"]
+    spool = open_spool(max_items=12)
+    for number, name in enumerate(("dog", "dog", "car", *("person",) * 9)):
+        spool.put(an_item(number, score=1.0 + number, classes=("car", name)))
+    for number in range(20, 22):
+        spool.put(an_item(number, score=50.0, classes=("car", "person")))
+    left = {entry.cid for entry in look.listing(tmp_path / "spool")}
+    assert {an_item(0).cid, an_item(1).cid} < left, "dogs are of least value, but rare"
+    assert an_item(2).cid not in left
+
+
+def test_a_newcomer_never_displaces_what_is_worth_more(open_spool: Open, tmp_path: Path) -> None:
+    spool = open_spool(max_items=8)
+    for number in range(8):
+        spool.put(an_item(number, score=10.0 - number, classes=("car",) if number < 7 else ()))
+    spool.put(an_item(20, score=4.0, classes=("car",)))
+    left = {entry.cid for entry in look.listing(tmp_path / "spool")}
+    assert {an_item(number).cid for number in range(7)} < left
 
 
 def test_canaries_beyond_a_quarter_make_room_oldest_first(open_spool: Open, tmp_path: Path) -> None:
@@ -319,6 +355,36 @@ def test_spool_time_goes_on_over_a_restart_and_stands_still_over_a_reboot(open_s
     spool.close()
     clock.reboot()
     assert open_spool().stats().oldest_s == pytest.approx(100)
+
+
+def test_the_quarantine_is_bounded_and_what_it_gives_up_is_counted(open_spool: Open) -> None:
+    spool = open_spool(max_bytes=1_000_000)
+    for number in range(10):
+        spool.put(an_item(number, size=30_000))
+        spool.quarantine(an_item(number, size=30_000).cid, "rejected")
+    stats = spool.stats()
+    assert stats.quarantined + stats.evicted["quarantine"] == 10
+    assert 1 <= stats.quarantined <= 3
+
+
+def test_a_refused_put_says_what_where_and_what_to_do(
+    open_spool: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = open_spool()
+
+    def broken(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agent.durable.os.fsync", broken)
+        with pytest.raises(SpoolFullError, match=rf"put: write {tmp_path}.*\.tkc: Input/output error; make room"):
+            spool.put(an_item(1))
+        stats = spool.stats()
+        assert stats.degraded
+        assert "Input/output error" in stats.degraded
+        assert (stats.items, stats.refused) == (0, 1)
+    assert spool.put(an_item(1))
+    assert spool.stats().degraded is None
 
 
 # Looking from outside
