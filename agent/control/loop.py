@@ -78,7 +78,7 @@ class Control:
         self._paused_file = folder / "paused.json"
         self._needs = Needs(folder / "need.json")
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._blocks = BlockFetcher(self._ask_block)
+        self.blocks = BlockFetcher(self._ask_block)
         self._probation = Probation(clock, self._vitals)
         self._untold: dict[str, CommandState] = {}
         self._table = self._ops_table()
@@ -114,7 +114,7 @@ class Control:
         stats_ns = self._clock.mono_ns()
         while not stop.is_set():
             with contextlib.suppress(queue.Empty):
-                self._handle(self._inbox.get(timeout=TICK_S))
+                self.handle(self._inbox.get(timeout=TICK_S))
             self.commands.tick()
             if self._probation.over():
                 self._end_probation()
@@ -129,7 +129,7 @@ class Control:
         """Exact topics where there are such: some brokers deliver no retained messages to wildcards."""
         self._broker.watch(self._link_changed)
         self._on(self._topics.dn("cmd", "+"), lambda m: Event("cmd", m.topic.rpartition("/")[2], m.payload))
-        self._broker.subscribe(self._topics.dn("blk"), lambda m: self._blocks.arrived(m.payload))
+        self._broker.subscribe(self._topics.dn("blk"), lambda m: self.blocks.arrived(m.payload))
         groups = self._desired.loaded.settings.device.groups
         owners = {"all": "_all", "device": self._topics.device, **{f"groups.{g}": f"_g_{g}" for g in groups}}
         for level, owner in owners.items():
@@ -144,7 +144,8 @@ class Control:
         if isinstance(link, Up):
             self._inbox.put(Event("up"))
 
-    def _handle(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
+        """Deal with one event, in the loop's own thread; whatever is wrong with it ends here."""
         try:
             match event.kind:
                 case "up":
@@ -266,7 +267,7 @@ class Control:
             if step in ("active", "rolled_back") and progress is None:
                 self._publish_info()
 
-        return rollout.run(call.cmd_id, call.arguments, self._blocks.fetch(call.arguments), report)
+        return rollout.run(call.cmd_id, call.arguments, self.blocks.fetch(call.arguments), report)
 
     def _recall_model(self, rollout: Rollout, call: Call) -> dict[str, Any]:
         result = rollout.recall(call.cmd_id)

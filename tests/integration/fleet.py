@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.broker import Broker, ConnectionCounter, Presence
-from agent.clock import SystemClock, rfc3339
+from agent.clock import Clock, SystemClock, rfc3339
 from agent.control import Control, Desired, Ops
 from agent.errors import RejectError
 from agent.fleet import Link
@@ -23,7 +23,7 @@ from agent.wire import CameraStats, InferStats, Info, SpoolStats, Stats, Topics
 class FakeAgent:
     """What control asks of an agent, written down; a test decides what cameras and spool look like."""
 
-    def __init__(self, clock: SystemClock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.calls: list[tuple[Any, ...]] = []
         self.applied: list[Loaded] = []
@@ -123,6 +123,7 @@ class Controlled:
         configured: Path | None = None,
         rehearse: Callable[[Path, Path], None] = lambda *_: None,
         trace: Callable[[str], None] = lambda _: None,
+        clock: Clock | None = None,
     ) -> None:
         values: Mapping[str, Any] = {
             "device": {"id": name, "groups": list(groups)},
@@ -130,7 +131,7 @@ class Controlled:
             "health": {"stats_s": 1.0},
             "control": {"config_trial_s": trial_s},
         }
-        clock, rng = SyncedClock(), random.Random(1)
+        clock, rng = clock or SyncedClock(), random.Random(1)
         self.agent = FakeAgent(clock)
         topics = Topics(broker.prefix, name)
         presence = Presence(topics.status, clock.boot(), ConnectionCounter(folder / "connections.json"))
