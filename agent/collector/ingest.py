@@ -10,7 +10,7 @@ import hashlib
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from agent.clock import Clock
@@ -75,7 +75,16 @@ class Outcome:
 class Ingest:
     """Turns batches of messages into stored candidates and acks. For one thread."""
 
-    def __init__(self, store: Store, staging: Staging, clock: Clock, max_image_bytes: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        staging: Staging,
+        clock: Clock,
+        max_image_bytes: int,
+        trace: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`trace` hears each step (crash tests)."""
+        self._trace = trace
         self._store = store
         self._staging = staging
         self._clock = clock
@@ -109,6 +118,7 @@ class Ingest:
             for part in fresh:
                 if part[1].n > 1 and (found := self._stage(*part, outcome)) is not None:
                     wholes.append(found)
+        self._trace("ingest.staged")
         items = [item for whole in wholes if (item := self._verify(whole, outcome)) is not None]
         self._keep(list({item.cid: item for item in items}.values()), outcome)
         return outcome
@@ -221,18 +231,22 @@ class Ingest:
     def _keep(self, items: Sequence[Item], outcome: Outcome) -> None:
         """Files, then the claim on the id, then the rows; after that the parts may go."""
         self._store.write(items)
+        self._trace("ingest.written")
         with self._staging.transaction():
             ours = [item for item in items if self._staging.own(item.cid, item.meta.device)]
+        self._trace("ingest.owned")
         mine = {item.cid for item in ours}
         for item in items:
             device = item.meta.device
             outcome.say(device, Ack(cid=item.cid, st="stored" if item.cid in mine else "duplicate"))
             outcome.bytes[device] += len(item.image) if item.cid in mine else 0
         self._store.add(ours, outcome.counts())
+        self._trace("ingest.rows")
         for item in items:
             if item.cid not in mine:
                 self._store.remove(item.cid)
         with self._staging.transaction():
             for item in items:
                 self._staging.drop(item.cid)
+        self._trace("ingest.dropped")
         self.counters["stored"] += len(ours)

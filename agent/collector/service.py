@@ -34,14 +34,22 @@ SLOW_S = 2.0
 class CollectorService:
     """Receives candidates and keeps them. Everything happens in `run`, so it may be one thread among others."""
 
-    def __init__(self, settings: Settings, clock: Clock, *, protocol: Literal[4, 5] = 5) -> None:
-        """Raises ConfigError for settings that cannot work."""
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        *,
+        protocol: Literal[4, 5] | None = None,
+        trace: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`trace` hears each step (crash tests). Raises ConfigError for settings that cannot work."""
         mine = settings.collector
         if mine.store is None:
             raise ConfigError("collector.store is not set", remedy="name the folder for the data set")
         self.settings = settings
         self._folder: Path = mine.store
         self._clock = clock
+        self._trace = trace
         self.ready = threading.Event()
         """Set while the broker has our subscriptions."""
         self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -70,7 +78,7 @@ class CollectorService:
             Path(mine.staging) if mine.staging else self._folder / "staging.sqlite",
             str(self._folder.resolve()) if mine.staging else "",
         )
-        self.ingest = Ingest(store, staging, self._clock, mine.max_image_bytes)
+        self.ingest = Ingest(store, staging, self._clock, mine.max_image_bytes, self._trace)
         log.info("store open", extra={"store": str(self._folder), "adopted": len(store.adopted)})
         self.broker.watch(lambda event: self.ready.set() if isinstance(event, Up) else self.ready.clear())
         self.broker.start()
@@ -94,10 +102,14 @@ class CollectorService:
                 continue
             started = time.monotonic()
             outcomes = self._take(ingest, batch, stop)
-            for message in batch if outcomes else ():
+            if outcomes is None:
+                continue
+            for message in batch:
                 self.broker.ack(message)
+            self._trace("collector.acknowledged")
             for outcome in outcomes:
                 self._answer(outcome, slow=time.monotonic() - started > SLOW_S)
+            self._trace("collector.answered")
 
     def _batch(self) -> list[Message]:
         """What has arrived, at most `BATCH`; waits half a second for the first."""
@@ -110,8 +122,11 @@ class CollectorService:
             pass
         return batch
 
-    def _take(self, ingest: Ingest, batch: Sequence[Message], stop: threading.Event) -> list[Outcome]:
-        """Store a batch, again and again where the disk refuses: until it is acknowledged the broker sends no more."""
+    def _take(self, ingest: Ingest, batch: Sequence[Message], stop: threading.Event) -> list[Outcome] | None:
+        """Store a batch, again and again where the disk refuses: until it is acknowledged the broker sends no more.
+
+        None when `stop` came first.
+        """
         candidates, queries = self._sort(batch)
         wait_s = RETRY_S
         while True:
@@ -119,9 +134,25 @@ class CollectorService:
                 return [ingest.candidates(candidates), *(ingest.query(query) for query in queries)]
             except (OSError, StoreError) as error:
                 log.error("store refuses", extra={"error": str(error), "retry_s": wait_s})
-                if stop.wait(wait_s):
-                    return []
-                wait_s = min(2 * wait_s, RETRY_MAX_S)
+            except Exception:
+                log.exception("batch taken apart", extra={"messages": len(batch)})
+                return self._take_apart(ingest, batch, stop)
+            if stop.wait(wait_s):
+                return None
+            wait_s = min(2 * wait_s, RETRY_MAX_S)
+
+    def _take_apart(self, ingest: Ingest, batch: Sequence[Message], stop: threading.Event) -> list[Outcome] | None:
+        """A mistake of ours in dealing with some message must not cost the others: each alone, and that one dropped."""
+        if len(batch) == 1:
+            ingest.counters["failed"] += 1
+            return []
+        outcomes: list[Outcome] = []
+        for message in batch:
+            some = self._take(ingest, [message], stop)
+            if some is None:
+                return None
+            outcomes += some
+        return outcomes
 
     def _sort(self, batch: Sequence[Message]) -> tuple[list[Incoming], list[Incoming]]:
         """Candidates and queries, each in order of arrival."""

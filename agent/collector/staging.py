@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.collector.store import open_database, transaction
+from agent.collector.store import StoreError, open_database, transaction
+from agent.errors import ConfigError
 from agent.wire import CandidateHeader
 
 KEEP_S = 86_400.0
@@ -55,9 +56,16 @@ class Staging:
     """Not thread-safe; several processes may have one open."""
 
     def __init__(self, path: Path, store: str = "") -> None:
-        """`store` names ours among those that share this staging store; empty where there is only one."""
+        """`store` names ours among those that share this staging store; empty where there is only one.
+
+        Raises ConfigError where it cannot be opened.
+        """
         self._store = store
-        self._database = open_database(path, _SCHEMA, synchronous="FULL" if store else "NORMAL")
+        try:
+            self._database = open_database(path, _SCHEMA, synchronous="FULL" if store else "NORMAL")
+        except StoreError as error:
+            remedy = "name a file in a folder that the collector may write to"
+            raise ConfigError(f"collector.staging {path}: {error}", remedy=remedy) from None
 
     def close(self) -> None:
         self._database.close()

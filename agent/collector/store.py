@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,12 +29,15 @@ from agent.clock import Clock, rfc3339
 from agent.errors import ConfigError, ItemError
 from agent.records import Item, Meta
 
+log = logging.getLogger(__name__)
+
 INDEX = "index.sqlite"
 WRITERS = 8
 """Files that are made durable at once."""
 UNLABELLED = "unlabelled"
 Database: TypeAlias = sqlite3.Connection
-StoreError: TypeAlias = sqlite3.Error
+StoreError: TypeAlias = sqlite3.OperationalError
+"""The disk or another process refuses: the same may succeed later."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS candidate (
     cid TEXT PRIMARY KEY,
@@ -73,11 +77,34 @@ def meta_path(cid: str) -> str:
 
 
 def open_database(path: Path, schema: str, *, synchronous: str = "FULL") -> Database:
-    """A database that several processes may use at once; transactions are explicit."""
+    """A database that several processes may use at once; transactions are explicit.
+
+    One that is damaged is set aside as ``<name>.bad`` and begun anew. Raises StoreError where the disk refuses.
+    """
+    try:
+        return _open(path, schema, synchronous)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        log.error("database damaged, begun anew", extra={"path": str(path), "error": str(error)})
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(f"{path}{suffix}", f"{path}.bad{suffix}")
+    return _open(path, schema, synchronous)
+
+
+def _open(path: Path, schema: str, synchronous: str) -> Database:
     database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute(f"PRAGMA synchronous = {synchronous}")
-    database.executescript(schema)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute(f"PRAGMA synchronous = {synchronous}")
+        (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        database.executescript(schema)
+    except sqlite3.Error:
+        database.close()
+        raise
     return database
 
 
@@ -109,7 +136,7 @@ class Store:
                 durable.sync_folder(folder / name)
             self._lock = (folder / "lock").open("w")
             self._index = open_database(folder / INDEX, _SCHEMA)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, StoreError) as error:
             raise ConfigError(f"collector.store {folder}: {error}", remedy="name a folder it may write to") from None
         self._writers = ThreadPoolExecutor(WRITERS, "writer")
         self.adopted = self.recover()

@@ -240,6 +240,16 @@ def test_files_without_a_row_are_adopted_and_unfinished_ones_removed(tmp_path: P
     assert not leftover.exists()
 
 
+def test_a_damaged_index_is_set_aside_and_rebuilt_from_the_files(tmp_path: Path) -> None:
+    with Bench(tmp_path) as before:
+        before.take(encode_item(PICTURE))
+    (tmp_path / INDEX).write_bytes(b"no database" * 1000)
+    with Bench(tmp_path) as after:
+        assert after.cids() == [PICTURE.cid]
+        assert after.ask(PICTURE.cid) == ["stored"]
+    assert (tmp_path / f"{INDEX}.bad").exists()
+
+
 def test_stores_that_share_their_staging_keep_one_copy_between_them(tmp_path: Path) -> None:
     staging = tmp_path / "staging.sqlite"
     parts = chunks(LARGE)
