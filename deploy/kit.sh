@@ -33,8 +33,7 @@ rm -rf "$out"
 mkdir -p "$out/wheels" "$out/drop-ins"
 pins=$out/requirements.txt
 $bin/uv pip compile pyproject.toml --constraint requirements.lock --python-version "$python" \
-  --python-platform "$machine-manylinux_2_28" --only-binary :all: --no-header --no-annotate --no-emit-index-url --quiet |
-  sed 's/^opencv-python==/opencv-python-headless==/' > "$pins"
+  --python-platform "$machine-manylinux_2_28" --only-binary :all: --no-header --no-annotate --no-emit-index-url --quiet > "$pins"
 tags=
 for glibc in 17 24 26 27 28; do tags="$tags --platform manylinux_2_${glibc}_$machine"; done
 # shellcheck disable=SC2086 # the tags are words

@@ -51,9 +51,9 @@ class Root:
 
     def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command inside, without network."""
-        script = 'mount -t proc proc /proc && exec "$@"'
-        enter = ["unshare", "--net", "--mount", "--pid", "--fork", "chroot", str(self.path), "/bin/sh", "-c", script]
-        return run([*enter, "sh", *command], check=check)
+        script = 'mount -t proc proc "$1/proc" && exec chroot "$@"'
+        enter = ["unshare", "--net", "--mount", "--pid", "--fork", "/bin/sh", "-c", script, "sh", str(self.path)]
+        return run([*enter, *command], check=check)
 
     def at(self, name: str) -> Path:
         """Where the tree's file `name` is on this machine."""
@@ -111,11 +111,14 @@ class Machine(Root):
         )
         children = Path(f"/proc/{self._container.pid}/task/{self._container.pid}/children")
         deadline = time.monotonic() + BOOT_S
-        while self._init == 0 or self.inside("systemctl", "is-system-running", "--wait", check=False).stdout == "":
+        while self._init == 0 or self._state() not in ("running", "degraded"):
             assert time.monotonic() < deadline, "the machine does not boot"
             assert self._container.poll() is None, "systemd-nspawn ended"
             self._init = int(next(iter(children.read_text().split()), 0))
             time.sleep(0.2)  # there is no event before systemd can be asked
+
+    def _state(self) -> str:
+        return self.inside("systemctl", "is-system-running", "--wait", check=False).stdout.strip()
 
     def inside(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command in the booted machine."""
