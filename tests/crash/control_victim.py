@@ -35,6 +35,8 @@ _SERVER.set_forkserver_preload(["agent.control", "agent.models", "tests.fakes.bu
 
 MODEL = a_model(end2end(ROWS), metadata={"note": "x" * 150_000})
 """Five blocks."""
+LIFE_NS = 10_000 * 10**9
+"""From one life to the next on the wall clock; commands expire after 1,000 s."""
 BASE = {"device": {"id": "victim"}, "cameras": {"gate": {"name": "gate", "source": "0"}}}
 WELL = Pulse(frames=1000, infer_s=40, served={"car": 900}, confidence=600)
 ILL = Pulse(frames=1000, infer_s=400, served={"car": 900}, confidence=600)
@@ -125,13 +127,11 @@ class Append(Arguments):
 
 
 def _live(state: Path, site: Path, trusted: str, life: int, pipe: Connection, kill_at: tuple[str, int] | None) -> None:
-    chance = random.Random(life)
     trace: Callable[[str], None] = _killer(*kill_at) if kill_at else lambda _: None
     if kill_at:
         _trace_system_calls(trace)
     with suppress(OSError, EOFError):  # the disk was pulled, or the test is over
-        device = _Device(state, site, trusted, chance, pipe, trace)
-        device.live(life)
+        _Device(state, site, trusted, life, pipe, trace).live()
 
 
 class _Device:
@@ -144,8 +144,9 @@ class _Device:
         pipe: Connection,
         trace: Callable[[str], None],
     ) -> None:
-        self.state, self.site, self.chance, self.pipe = state, site, chance, pipe
-        self.clock = FakeClock()
+        self.state, self.site, self.life, self.pipe = state, site, life, pipe
+        self.chance = chance = random.Random(life)
+        self.clock = FakeClock(wall_ns=LIFE_NS * life)
         self.told = threading.Condition()
         self.ends: dict[str, CommandState] = {}
         durable.make_folder(state)
@@ -167,13 +168,15 @@ class _Device:
         self.desired = Desired(state / "control", base, trace=trace)
         self.trace = trace
 
-    def live(self, life: int) -> None:
+    def live(self) -> None:
+        life = self.life
         self.commands.resume()
         self.commands.start()
         for number in range(200):
             self._configure()
-            for cmd_id in (f"c{life}-{number}", f"c{life}-{max(number - 1, 0)}", f"c{max(life - 1, 0)}-0"):
-                self._send(cmd_id, "append", {})
+            self._send(f"c{life}-{number}", "append", {})
+            self._send(f"c{life}-{max(number - 1, 0)}", "append", {})
+            self._send(f"c{max(life - 1, 0)}-0", "append", {}, life=max(life - 1, 0))
             self._model(f"model-{life}-{number}")
             self._wait(f"c{life}-{number}")
 
@@ -193,8 +196,9 @@ class _Device:
         self._send(cmd_id, "model_update", update.model_dump(mode="json"))
         self._wait(cmd_id)
 
-    def _send(self, cmd_id: str, op: str, args: dict[str, Any]) -> None:
-        now = self.clock.wall_ns()
+    def _send(self, cmd_id: str, op: str, args: dict[str, Any], life: int | None = None) -> None:
+        """Send a command, or one of an earlier life again, as it was."""
+        now = LIFE_NS * (self.life if life is None else life)
         command = Command(
             cmd_id=cmd_id, op=op, args=args, issued=rfc3339(now), expires=rfc3339(now + 10**12), by="test"
         )
