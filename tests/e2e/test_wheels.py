@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
-NATIVE = {"onnxruntime", "opencv-python", "numpy", "cryptography", "pydantic-core"}
+NATIVE = {"onnxruntime", "opencv-python-headless", "numpy", "cryptography", "pydantic-core"}
 """What is compiled, and so could lack a wheel."""
 
 

@@ -1,0 +1,155 @@
+"""The two services as processes: a broker that comes late, signals, listings beside them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from agent.spool import verify
+from tests.e2e.conftest import COMMAND, Tailkeeper
+from tests.fakes.mosquitto import Mosquitto, free_port, mosquitto_path
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@contextmanager
+def service(folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`tailkeeper run` or `collect`; ended with SIGTERM, which it must obey within five seconds."""
+    with (folder / f"{name}.log").open("ab") as log:
+        process = subprocess.Popen(
+            [*COMMAND, name, "--config", "agent.toml"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stderr=log,
+        )
+    try:
+        yield process
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def events(folder: Path, name: str) -> list[str]:
+    lines = (folder / f"{name}.log").read_text().splitlines()
+    return [json.loads(line)["event"] for line in lines if line.startswith("{")]
+
+
+def eventually(holds: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
+    """Wait for something that only shows from outside the process."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+Configure: TypeAlias = Callable[..., Path]
+
+
+@pytest.fixture
+def configure(tmp_path: Path, pictures: Path, model: Path) -> Configure:
+    """Write the configuration of a device and a collector that share a broker on `port`."""
+
+    def write(port: int, *, quality: int = 90, loop: bool = True) -> Path:
+        (tmp_path / "agent.toml").write_text(
+            f'[device]\nid = "pole-1"\nstate_dir = "{tmp_path}/state"\n'
+            f'[broker]\nhost = "127.0.0.1"\nport = {port}\ntls = false\nreconnect_min_s = 0.1\nreconnect_max_s = 0.5\n'
+            f'[[cameras]]\nname = "gate"\nsource = "{pictures}"\nfps = 20\nloop = {str(loop).lower()}\n'
+            f'[model]\npath = "{model}"\n'
+            "[selection]\nbudget = 0.5\nwindow_frames = 10\nshares = { canary = 1.0 }\nframes_per_day = 0\nbytes_per_day = 0\nlabels_per_day = 0\n"
+            f"[image]\nquality = {quality}\n"
+            "[uplink]\nstart_spread_s = 0.0\n"
+            f'[collector]\nstore = "{tmp_path}/store"\n'
+        )
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture
+def late_broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    """A mosquitto that is not started yet; its port is known."""
+    if mosquitto_path() is None:
+        pytest.skip("mosquitto is not installed: apt install mosquitto")
+    broker = Mosquitto(tmp_path)
+    yield broker
+    broker.stop()
+
+
+def spooled(folder: Path) -> int:
+    return len(list((folder / "state" / "spool" / "items").glob("*/*.tkc")))
+
+
+def received(folder: Path) -> int:
+    return len(list((folder / "store" / "images").glob("*/*.jpg")))
+
+
+def test_without_a_broker_the_agent_collects_and_delivers_later(configure: Configure, late_broker: Mosquitto) -> None:
+    folder = configure(late_broker.port, loop=False)
+    with ExitStack() as running:
+        running.enter_context(service(folder, "run"))
+        eventually(lambda: spooled(folder) >= 3, "nothing was collected")
+        late_broker.start()
+        running.enter_context(service(folder, "collect"))
+        eventually(lambda: spooled(folder) == 0, "not everything was delivered")
+    assert received(folder) >= 3
+    assert (folder / "state" / "spool" / "index.sqlite").exists()
+
+
+def test_sigterm_loses_nothing_that_was_accepted(configure: Configure) -> None:
+    folder = configure(free_port())
+    with service(folder, "run"):
+        eventually(lambda: spooled(folder) >= 3, "nothing was collected")
+    before = spooled(folder)
+    found = verify(folder / "state" / "spool")
+    assert (found.items, found.damaged) == (before, {})
+
+
+def test_listings_work_while_the_services_run(
+    configure: Configure, late_broker: Mosquitto, tailkeeper: Tailkeeper
+) -> None:
+    folder = configure(late_broker.port)
+    with ExitStack() as running:
+        running.enter_context(service(folder, "run"))
+        eventually(lambda: spooled(folder) >= 2, "nothing was collected")
+        items = tailkeeper("spool", "ls", "--config", "agent.toml", "--json").json["items"]
+        assert {"cid", "camera", "ts", "lane", "score", "state", "bytes"} <= set(items[0])
+        late_broker.start()
+        running.enter_context(service(folder, "collect"))
+        eventually(lambda: received(folder) >= 2, "nothing arrived")
+        lines = tailkeeper("dataset", "ls", "--config", "agent.toml", "--json").out.splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert (folder / "store" / rows[0]["path"]).stat().st_size == rows[0]["bytes"]
+        assert (rows[0]["device"], rows[0]["camera"], rows[0]["lane"]) == ("pole-1", "gate", "canary")
+    assert len({row["cid"] for row in rows}) == len(rows)
+
+
+def test_sighup_takes_a_new_configuration_and_refuses_a_wrong_one(configure: Configure) -> None:
+    folder = configure(free_port())
+    with service(folder, "run") as process:
+        eventually(lambda: spooled(folder) >= 1, "nothing was collected")
+        (folder / "agent.toml").write_text("[selection]\nbudget = 7\n")
+        process.send_signal(signal.SIGHUP)
+        eventually(lambda: any("not reloaded" in event for event in events(folder, "run")), "no refusal")
+        before = spooled(folder)
+        eventually(lambda: spooled(folder) > before, "the old configuration does not go on")
+        configure(free_port(), quality=11)
+        process.send_signal(signal.SIGHUP)
+        eventually(lambda: b'"quality":11' in newest(folder), "the new configuration is not in use")
+
+
+def newest(folder: Path) -> bytes:
+    items = (folder / "state" / "spool" / "items").glob("*/*.tkc")
+    path = max(items, key=lambda path: path.stat().st_mtime_ns)
+    return path.read_bytes()[:8192]
