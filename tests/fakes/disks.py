@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,14 @@ class Ext4:
             os.close(descriptor)
 
     def unmount(self) -> None:
+        """Returns once the disk is really gone: a mount namespace made meanwhile by somebody else keeps it alive, and
+        mounting the image again would then bring the dead file system back."""
         _call("umount", self.mounted)
+        for _ in range(600):
+            if not _call("losetup", "-j", self.image):
+                return
+            time.sleep(0.1)
+        raise TimeoutError(f"another mount namespace still holds {self.image}")
 
 
 @contextmanager
@@ -75,5 +83,5 @@ def remount(folder: Path, options: str) -> None:
     _call("mount", "-o", f"remount,{options}", folder)
 
 
-def _call(*command: str | Path) -> None:
-    subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True)
+def _call(*command: str | Path) -> str:
+    return subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
