@@ -6,7 +6,6 @@ Pixels are kept raw because only winners are worth encoding; 4K frames (25 MB) s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from agent.records import Frame, Lane, Rows
@@ -26,9 +25,9 @@ class Entry:
     look: Look
     open: Floats
     """Per object: 1 while no selected frame covers it."""
-    extra: Mapping[Lane, float]
-    """Worth that does not hang on single rows (temporal evidence)."""
     reasons: tuple[str, ...]
+    inconsistent: float = 0.0
+    """Number of temporal inconsistencies, see `temporal`."""
     seen: int = 0
     """How many of the window's picks `open` takes account of."""
 
@@ -39,7 +38,7 @@ class Entry:
             return float(evidence.error @ self.open)
         if lane == "rare":
             return float(evidence.tail @ self.open)
-        return self.extra.get(lane, 0.0)
+        return self.inconsistent
 
 
 @dataclass(slots=True)
@@ -67,6 +66,16 @@ class Window:
         best = {lane: max(entry.gain(lane) for entry in self.entries) or 1.0 for lane in self.lanes}
         worth = [max(entry.gain(lane) / best[lane] for lane in self.lanes) for entry in self.entries]
         self.entries.pop(min(range(len(worth)), key=worth.__getitem__))
+
+    def discard(self, entry: Entry) -> None:
+        """The frame goes another way."""
+        self.entries = [other for other in self.entries if other.frame is not entry.frame]
+
+    def restart(self, *, keep: bool) -> None:
+        """Begin anew; `keep` lets the best frames so far compete in the next window, for want of budget in this one."""
+        self.start, self.frames = None, 0
+        if not keep:
+            self.entries, self.picks = [], []
 
     def cover(self, look: Look) -> None:
         """A frame was selected, by whichever lane: it lowers what the others add."""
@@ -96,6 +105,3 @@ class Window:
         for selected in self.picks[entry.seen :]:
             entry.open = entry.open * still_open(entry.look, selected)
         entry.seen = len(self.picks)
-
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self.entries)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.records import Candidate, Frame, Rows
+from agent.records import Candidate, Frame, Image, Rows
 from agent.selection import Selector
 from agent.settings import SelectionSettings, Shares
 
@@ -17,17 +17,17 @@ COUNTS = (260_000, 40_000, 200)
 FREE = {"frames_per_day": 0, "bytes_per_day": 0, "labels_per_day": 0}
 
 
-def picture(seed: int, width: int = 160, height: int = 120) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """A sharp random picture: equal seeds look alike, different ones do not."""
-    coarse = np.random.default_rng(seed).integers(0, 255, (12, 16, 3), np.uint8)
-    tile = np.kron(coarse, np.ones((height // 12, width // 16, 1), np.uint8))
-    return np.asarray(tile, np.uint8)
+WIDTH, HEIGHT = 96, 72
+NOISE = np.random.default_rng(0).integers(0, 200, (HEIGHT + 64, WIDTH + 64, 3), np.uint8)
 
 
-def frame(index: int, seed: int = 0, camera: str = "gate", **other: Any) -> Frame:
-    noise = np.random.default_rng(index).integers(0, 6, (120, 160, 3), np.uint8)
-    image = np.minimum(picture(seed) // 2 + noise, 255).astype(np.uint8)
-    return Frame(camera, other.pop("image", image), index, index / 5, index * 200_000_000, index * 200_000_000)
+def frame(index: int, seed: int = 0, camera: str = "gate", image: Image | None = None) -> Frame:
+    """A sharp picture; equal seeds look alike, different ones do not, and no two frames are bit-equal."""
+    if image is None:
+        top, left = seed * 7 % 64, seed * 13 % 61
+        image = NOISE[top : top + HEIGHT, left : left + WIDTH].copy()
+        image[index % HEIGHT] += np.uint8(1 + index % 40)
+    return Frame(camera, image, index, index / 5, index * 200_000_000, index * 200_000_000)
 
 
 def rows(*table: tuple[float, ...]) -> Rows:
@@ -51,7 +51,7 @@ def novel(n: int, start: int = 0) -> Iterator[tuple[Frame, Rows]]:
     """A stream where every frame shows something new and unsure."""
     for index in range(start, start + n):
         x = float(index * 7 % 100)
-        yield frame(index, seed=index), rows((x, 10, x + 30, 60, 0.1 + index * 13 % 29 / 100, index % 3))
+        yield frame(index, seed=index), rows((x * 0.6, 10, x * 0.6 + 20, 40, 0.1 + index * 13 % 29 / 100, index % 3))
 
 
 def run(chosen: Selector, stream: Iterator[tuple[Frame, Rows]]) -> list[Candidate]:
@@ -70,18 +70,18 @@ def charged(chosen: Selector, candidates: list[Candidate]) -> list[Candidate]:
 
 
 def test_the_budget_is_spent_and_never_exceeded_on_a_stream_of_news() -> None:
-    taken = run(selector(budget=0.05), novel(2000))
-    assert 95 <= len(taken) <= 100
+    taken = run(selector(budget=0.05), novel(1000))
+    assert 47 <= len(taken) <= 50
 
 
 def test_a_still_scene_sends_next_to_nothing() -> None:
-    stream = ((frame(i), rows((10, 10, 60, 60, 0.2, 1))) for i in range(2000))
+    stream = ((frame(i), rows((10, 10, 40, 40, 0.2, 1))) for i in range(600))
     taken = run(selector(budget=0.05, shares=Shares(uncertain=0.6, rare=0.4)), stream)
     assert len(taken) <= 2
 
 
 def test_budget_one_keeps_every_frame_even_a_black_one() -> None:
-    black = frame(5, image=np.zeros((120, 160, 3), np.uint8))
+    black = frame(5, image=np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     taken = run(selector(budget=1.0), iter([*novel(5), (black, rows())]))
     assert [c.frame.index for c in taken] == list(range(6))
     assert {(c.lane, c.probability) for c in taken} == {("canary", 1.0)}
@@ -90,8 +90,8 @@ def test_budget_one_keeps_every_frame_even_a_black_one() -> None:
 
 def test_a_gated_frame_is_never_picked_unless_a_command_asks_for_it() -> None:
     chosen = selector(budget=0.9)
-    dark = np.zeros((120, 160, 3), np.uint8)
-    stream = [(frame(i, image=dark), rows((10, 10, 60, 60, 0.2, 2))) for i in range(50)]
+    dark = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    stream = [(frame(i, image=dark), rows((10, 10, 40, 40, 0.2, 2))) for i in range(50)]
     assert run(chosen, iter(stream)) == []
     chosen.manual("gate")
     chosen.consider(*stream[0])
@@ -115,15 +115,15 @@ def test_the_same_frames_and_seed_give_the_same_picks_however_cameras_interleave
 
 
 def test_debt_survives_a_restart() -> None:
-    whole = len(run(selector(budget=0.03), novel(3000)))
+    whole = len(run(selector(budget=0.03), novel(900)))
     first = selector(budget=0.03)
-    taken = len(run(first, novel(1490)))
+    taken = len(run(first, novel(440)))
     state = json.loads(json.dumps(first.state()))
-    taken += len(run(selector(budget=0.03, state=state), novel(1510, start=1490)))
-    assert taken <= 90
+    taken += len(run(selector(budget=0.03, state=state), novel(460, start=440)))
+    assert taken <= 27
     assert abs(whole - taken) <= 3
 
 
 def test_a_daily_limit_paces_the_picks() -> None:
-    taken = run(selector(budget=0.5, frames_per_day=500), novel(3000))
-    assert 15 <= len(taken) <= 20 + 4 + 2
+    taken = run(selector(budget=0.5, frames_per_day=500), novel(900))
+    assert 15 <= len(taken) <= 20 + 2 + 1

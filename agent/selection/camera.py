@@ -1,0 +1,225 @@
+"""Selection for one camera: what happens to a frame, and what is remembered of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.records import Candidate, Frame, Lane, Rows
+from agent.selection.budgets import RANKED, Budget
+from agent.selection.coverage import Coverage, Look, signature
+from agent.selection.drift import Drift
+from agent.selection.gates import Gate, Gates, thumbnail
+from agent.selection.rules import Rules
+from agent.selection.scores import Evidence, Floats, clean_rows, weigh
+from agent.selection.temporal import events
+from agent.selection.window import POOL_BYTES, Entry, Window
+from agent.settings import SelectionSettings
+
+_SENT = 128
+"""How many of the latest picks are remembered by number, so that no context frame is sent twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What selection must know of the detector."""
+
+    classes: tuple[str, ...]
+    serve: float
+    floor: float
+    odds: float
+    """Repairs confidence: see `scores.repair`."""
+
+
+class Camera:
+    """What selection knows of one camera."""
+
+    def __init__(
+        self,
+        policy: SelectionSettings,
+        model: Model,
+        *,
+        place: int,
+        seed: int,
+        cameras: int,
+        state: Mapping[str, Any],
+    ) -> None:
+        """`place` is the camera's among the device's: a recording replayed under another name gives the same draws.
+
+        `cameras` share the daily limits; `state` is what `state()` gave before a restart.
+        """
+        self._policy, self._model = policy, model
+        self._salt = f"{seed}|{place}"
+        self.budget = Budget.restore(policy, cameras, state.get("budget", {}))
+        self.gates = Gates()
+        self.drift = Drift.restore(len(model.classes), state.get("drift", {}))
+        self.manual: tuple[str, ...] = ()
+        """Why the next frame is wanted, whatever it shows."""
+        self._rules = Rules(policy.rules, model.classes, model.serve, state.get("rules"))
+        self._frames: int = int(state.get("frames", 0))
+        self._last_t: float | None = None
+        self._coverage = Coverage()
+        self._window = Window(RANKED)
+        self._waiting: tuple[Evidence, Entry] | None = None
+        self._recent: deque[Entry] = deque()
+        self._context: tuple[str, int] = ("", 0)
+        self._sent: deque[int] = deque(maxlen=_SENT)
+
+    def consider(self, frame: Frame, rows: Rows, weights: Floats) -> list[Candidate]:
+        """Take a frame into account; the candidates that this leads to. `weights` are those of the classes."""
+        self.budget.earn(None if self._last_t is None else frame.t - self._last_t)
+        self._last_t = frame.t
+        self._frames += 1
+        picked = self._age(frame.t)
+        thumb = thumbnail(frame.image)
+        gate = self.gates.judge(frame.image, thumb)
+        entry = self._entry(frame, rows, thumb, weights)
+        if gate is None:
+            self.drift.add(entry.look.evidence, thumb, self._model.serve)
+        picked += self._at_once(entry, gate)
+        if gate is None:
+            self._offer(entry)
+        self._window.frames += 1
+        return picked + (self._end(len(picked)) if self._window.frames >= self._policy.window_frames else [])
+
+    def end(self) -> list[Candidate]:
+        """End the window now: it gets its share pro rata."""
+        return self._end(0)
+
+    def adopt(self, policy: SelectionSettings, cameras: int) -> None:
+        """Go on under another policy; call `end` first, the open window belongs to the old one."""
+        if policy.rules != self._policy.rules:
+            self._rules = Rules(policy.rules, self._model.classes, self._model.serve, self._rules.state())
+        self._policy = policy
+        self.budget.adopt(policy, cameras)
+
+    def state(self) -> dict[str, Any]:
+        """What must survive a restart."""
+        return {
+            "frames": self._frames,
+            "budget": self.budget.state(),
+            "rules": self._rules.state(),
+            "drift": self.drift.state(),
+        }
+
+    def _entry(self, frame: Frame, rows: Rows, thumb: Floats, weights: Floats) -> Entry:
+        model = self._model
+        height, width = frame.image.shape[:2]
+        rows = clean_rows(rows, model.floor, len(model.classes))
+        evidence = weigh(rows, width, height, serve=model.serve, odds=model.odds, weights=weights)
+        look = Look(frame.t, signature(thumb), evidence)
+        reasons: tuple[str, ...] = ()
+        if len(evidence.classes):
+            rarest = model.classes[int(evidence.classes[int(evidence.tail.argmax())])]
+            reasons = (f"errors {evidence.eec:.2f}", f"rarest {rarest}")
+        return Entry(frame, rows, look, self._coverage.still_open(look), reasons)
+
+    # What is picked without waiting for the window's end
+
+    def _at_once(self, entry: Entry, gate: Gate | None) -> list[Candidate]:
+        """By command, by the canary draw, by a rule, or as context of one: in this order, and once."""
+        chance = self.budget.canary(self.drift.canary)
+        drawn = self._draw("canary") < chance and (gate is None or self._policy.budget >= 1.0)
+        fired = [] if gate else self._rules.firing(entry.frame.t, entry.rows, self._draw)
+        why = [f"gate {gate}"] if gate else []
+        why += [f"rule {rule.name}" for rule in fired]
+        picked = []
+        if fired and self.budget.room():
+            picked = self._before(f"context {fired[0].name}", max(rule.before for rule in fired))
+        if self.manual:
+            why, self.manual = [*self.manual, *why], ()
+            picked.append(self._take(entry, "manual", None, why))
+        elif drawn:
+            picked.append(self._take(entry, "canary", chance, why))
+        elif (fired or self._context[1]) and gate is None and self.budget.room():
+            picked.append(self._take(entry, "rule", None, why or [self._context[0]]))
+        self._context = self._context[0], max(0, self._context[1] - 1)
+        if fired:
+            self._context = f"context {fired[0].name}", max(rule.after for rule in fired)
+        self._remember(entry)
+        return picked
+
+    def _before(self, reason: str, frames: int) -> list[Candidate]:
+        """The frames before an event that have not been sent anyway."""
+        wanted = list(self._recent)[-frames:] if frames else []
+        return [self._take(entry, "rule", None, [reason]) for entry in wanted if entry.frame.index not in self._sent]
+
+    def _remember(self, entry: Entry) -> None:
+        """Keep as many of the latest frames as the rules want before an event, within the limit on pixels."""
+        if self._rules.before:
+            self._recent.append(entry)
+            room = min(self._rules.before, POOL_BYTES // max(1, entry.frame.image.nbytes))
+            while len(self._recent) > room:
+                self._recent.popleft()
+
+    def _take(self, entry: Entry, lane: Lane, chance: float | None, why: list[str]) -> Candidate:
+        self._window.discard(entry)
+        self._select(entry)
+        reasons = (*why, *entry.reasons)
+        return Candidate(entry.frame, entry.rows, lane, entry.look.evidence.eec, chance, reasons)
+
+    def _select(self, entry: Entry) -> None:
+        """From now on what this frame shows is covered."""
+        self._sent.append(entry.frame.index)
+        self._coverage.add(entry.look)
+        self._window.cover(entry.look)
+
+    def _draw(self, what: str) -> float:
+        """Uniform in [0, 1): fixed by seed, camera, frame number and purpose, whatever happened before."""
+        text = f"{self._salt}|{self._frames}|{what}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big") / 2.0**56
+
+    # What competes until the window's end
+
+    def _offer(self, entry: Entry) -> None:
+        """Into the pool, with the temporal lane open one frame later: only the next frame tells what was lost."""
+        if not self._policy.shares.temporal:
+            self._admit(entry)
+            return
+        before, middle = self._waiting or (entry.look.evidence, None)
+        if middle is not None:
+            seen = events(before, middle.look.evidence, entry.look.evidence, self._model.serve)
+            middle.inconsistent = float(seen.total())
+            middle.reasons += tuple(f"{kind} {n}" for kind, n in seen.items() if n)
+            self._admit(middle)
+        self._waiting = (middle or entry).look.evidence, entry
+
+    def _admit(self, entry: Entry) -> None:
+        if entry.frame.index not in self._sent:
+            self._window.offer(entry)
+
+    def _age(self, t: float) -> list[Candidate]:
+        """End the window that has grown too old; one that starts in the future (time went back) starts again now."""
+        start, picked = self._window.start, []
+        if start is not None and t - start >= self._policy.window_s:
+            picked, start = self._end(0), None
+        if start is None or t < start:
+            self._window.start = t
+        return picked
+
+    def _end(self, reserved: int) -> list[Candidate]:
+        """Spend what the budget allows on the window's best, richest lane first; without budget the best stay on.
+
+        `reserved` candidates have been picked just now and are not charged yet.
+        """
+        if self._waiting is not None:
+            self._admit(self._waiting[1])
+            self._waiting = None
+        quota = self.budget.quota() - reserved
+        balance = {lane: self.budget.balance[lane] for lane in RANKED}
+        picked: list[Candidate] = []
+        while quota > len(picked) and balance:
+            lane = max(balance, key=lambda name: balance[name])
+            best = self._window.pick(lane) if balance[lane] > 0 else None
+            if best is None:
+                del balance[lane]
+                continue
+            entry, gain = best
+            picked.append(Candidate(entry.frame, entry.rows, lane, gain, None, entry.reasons))
+            self._select(entry)
+            balance[lane] -= 1.0
+        self._window.restart(keep=quota < 1)
+        return picked
