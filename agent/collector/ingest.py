@@ -58,10 +58,6 @@ class Outcome:
     def say(self, device: str, ack: Ack) -> None:
         self.acks[device][ack.cid] = ack
 
-    def reject(self, device: str, cid: str, why: str) -> None:
-        log.warning("candidate rejected", extra={"device": device, "cid": cid, "why": why})
-        self.say(device, Ack(cid=cid, st="rejected", why=why[:500]))
-
     def counts(self) -> dict[str, Counter[str]]:
         """By device, what its acks said, as the store's columns."""
         counts: dict[str, Counter[str]] = {}
@@ -110,7 +106,7 @@ class Ingest:
             if known.get(header.cid) == device:
                 outcome.say(device, Ack(cid=header.cid, st="duplicate"))
             elif header.cid in known:
-                outcome.reject(device, header.cid, "the id belongs to another device")
+                self._reject(outcome, device, header.cid, "the id belongs to another device")
             else:
                 fresh.append((device, header, body))
         wholes = [whole for part in fresh if (whole := self._single(*part)) is not None]
@@ -129,7 +125,7 @@ class Ingest:
         try:
             cids = Query.decode(message.payload).cids
         except WireError as error:
-            self._count_bad(message.device, error)
+            self._complain("bad", message.device, str(error))
             return outcome
         known = self._known(cids)
         for cid in cids:
@@ -147,9 +143,16 @@ class Ingest:
     def _now(self) -> float:
         return self._clock.wall_ns() / 1e9
 
-    def _count_bad(self, device: str, error: WireError) -> None:
-        self.counters["bad"] += 1
-        log.warning("message dropped", extra={"device": device, "error": str(error)})
+    def _reject(self, outcome: Outcome, device: str, cid: str, why: str) -> None:
+        self._complain("rejected", device, why)
+        outcome.say(device, Ack(cid=cid, st="rejected", why=why[:500]))
+
+    def _complain(self, what: str, device: str, why: str) -> None:
+        """Count it, and say so the first, second, fourth, eighth... time: a flood must not fill the log as well."""
+        self.counters[what] += 1
+        times = self.counters[what]
+        if times & (times - 1) == 0:
+            log.warning("message refused", extra={"kind": what, "times": times, "device": device, "why": why})
 
     def _parse(self, message: Incoming, outcome: Outcome) -> list[tuple[str, CandidateHeader, memoryview]]:
         """The part in a message, within the limits; one that is not gets `rejected` where its id can be read."""
@@ -159,8 +162,8 @@ class Ingest:
         except WireError as error:
             found = _CID.search(message.payload, 0, 4096)
             if found:
-                outcome.reject(message.device, found[1].decode(), str(error))
-            self._count_bad(message.device, error)
+                self._reject(outcome, message.device, found[1].decode(), str(error))
+            self._complain("bad", message.device, str(error))
             return []
         return [(message.device, header, body)]
 
@@ -188,10 +191,10 @@ class Ingest:
     def _stage(self, device: str, header: CandidateHeader, body: memoryview, outcome: Outcome) -> _Whole | None:
         """Keep a part; the candidate where that was the last one missing."""
         if not self._staging.room(device, len(body)):
-            outcome.reject(device, header.cid, "too many bytes of unfinished candidates")
+            self._reject(outcome, device, header.cid, "too many bytes of unfinished candidates")
             return None
         if not self._staging.add(device, header, body, self._now()):
-            outcome.reject(device, header.cid, "the id belongs to another device")
+            self._reject(outcome, device, header.cid, "the id belongs to another device")
             return None
         found = self._staging.assemble(header.cid)
         if found is None:
@@ -212,7 +215,7 @@ class Ingest:
         except WireError as error:
             with self._staging.transaction():
                 self._staging.drop(cid)
-            outcome.reject(device, cid, str(error))
+            self._reject(outcome, device, cid, str(error))
             return None
         return Item(cid, whole.image, header.sha256, whole.meta)
 
@@ -224,7 +227,7 @@ class Ingest:
                 self._staging.drop(header.cid)
         self.counters["damaged"] += 1
         if times >= CORRUPT_LIMIT:
-            outcome.reject(device, header.cid, f"arrived damaged {times} times")
+            self._reject(outcome, device, header.cid, f"arrived damaged {times} times")
         else:
             outcome.say(device, Ack(cid=header.cid, st="partial", missing=tuple(range(header.n)), why="damaged"))
 

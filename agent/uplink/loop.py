@@ -274,7 +274,7 @@ class Uplink:
             self._inbox.put(Receipt.decode(message.payload))
         except WireError as error:
             self.counters.add("uplink_bad_receipts")
-            log.warning("receipt dropped", extra={"error": str(error)})
+            log.debug("receipt dropped", extra={"error": str(error)})
 
     def _on_receipt(self, ack: Ack) -> None:
         self.counters.add(f"uplink_{ack.st}")

@@ -28,10 +28,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from agent.broker import WINDOW_BYTES, WINDOW_PACKETS, Broker
 from agent.clock import SystemClock
 from agent.collector import devices
-from agent.records import Item, make_item
+from agent.records import Item
 from agent.settings import BrokerSettings
 from agent.wire import Receipt, Topics, encode_item, encode_part, split
-from tests.fakes.items import a_picture_item
+from tests.fakes.items import a_picture_item, variants
 from tests.fakes.mosquitto import Mosquitto
 from tests.integration.delivery import Collector, Device, broker_settings
 
@@ -41,15 +41,8 @@ FLOOD_DEVICES = 8
 
 
 def pictures(count: int, size: tuple[int, int], device: str = "gate-north") -> list[Item]:
-    """Items that differ in their bytes but cost only one encoding."""
-    first = a_picture_item(0, width=size[0], height=size[1], device=device)
-    head, tail = first.image[:-2], first.image[-2:]
-    comment = [b"\xff\xfe\x00\x0a" + number.to_bytes(8, "big") for number in range(count)]
-    items = []
-    for number in range(count):
-        meta = first.meta.model_copy(update={"ts_ns": first.meta.ts_ns + number, "device": device})
-        items.append(make_item(head[:2] + comment[number] + head[2:] + tail, meta))
-    return items
+    """Pictures of one size that differ in their bytes."""
+    return variants(count, a_picture_item(0, width=size[0], height=size[1], device=device))
 
 
 def _collect(port: int, store: Path, ready: Event, stop: Event) -> None:

@@ -56,3 +56,13 @@ def a_picture_item(
     jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
     meta = an_item(number, device=device, score=score).meta
     return make_item(jpeg, meta.model_copy(update={"image": ImageInfo(w=width, h=height, quality=90)}))
+
+
+def variants(count: int, picture: Item, first: int = 0) -> list[Item]:
+    """Items that differ from a picture item in a comment inside their JPEG and in time: no encoding each."""
+    items = []
+    for number in range(first, first + count):
+        comment = b"\xff\xfe\x00\x0a" + number.to_bytes(8, "big")
+        image = picture.image[:2] + comment + picture.image[2:]
+        items.append(make_item(image, picture.meta.model_copy(update={"ts_ns": picture.meta.ts_ns + number})))
+    return items

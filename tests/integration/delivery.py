@@ -47,13 +47,16 @@ class Device:
         protocol: int = 5,
         uplink: dict[str, Any] | None = None,
         clock: Clock | None = None,
+        spool: SpoolSettings | None = None,
+        trace: Callable[[str], None] = lambda _: None,
     ) -> None:
         clock = clock or SystemClock()
         rng = random.Random(1)
         self.topics = Topics(broker.prefix, name)
         presence = Presence(self.topics.status, clock.boot(), ConnectionCounter(folder / "connections.json"))
         self.broker = Broker(broker, name, clock, rng, presence=presence, protocol=5 if protocol == 5 else 4)
-        self.spool = Spool(folder / "spool", SpoolSettings(reserve_bytes=0), clock, wake=self._wake)
+        spool = spool or SpoolSettings(reserve_bytes=0)
+        self.spool = Spool(folder / "spool", spool, clock, wake=self._wake, trace=trace)
         self.uplink = Uplink(
             self.spool,
             self.broker,
@@ -61,6 +64,7 @@ class Device:
             settings=UplinkSettings(**{"start_spread_s": 0, "receipt_timeout_s": 1.0, **(uplink or {})}),
             clock=clock,
             rng=rng,
+            trace=trace,
         )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self.uplink.run, args=(self._stop, 1.0), name=f"uplink {name}")
@@ -93,11 +97,22 @@ class Device:
 class Collector:
     """A collector service in a thread."""
 
-    def __init__(self, store: Path, broker: BrokerSettings, *, protocol: int = 5, **settings: Any) -> None:
+    def __init__(
+        self,
+        store: Path,
+        broker: BrokerSettings,
+        *,
+        protocol: int = 5,
+        trace: Callable[[str], None] = lambda _: None,
+        **settings: Any,
+    ) -> None:
         self.store = store
         section = CollectorSettings(store=store, **settings)
         self.service = CollectorService(
-            Settings(broker=broker, collector=section), SystemClock(), protocol=5 if protocol == 5 else 4
+            Settings(broker=broker, collector=section),
+            SystemClock(),
+            protocol=5 if protocol == 5 else 4,
+            trace=trace,
         )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self.service.run, args=(self._stop,), name=section.client_id)
