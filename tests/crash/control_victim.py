@@ -140,7 +140,7 @@ class _Device:
         state: Path,
         site: Path,
         trusted: str,
-        chance: random.Random,
+        life: int,
         pipe: Connection,
         trace: Callable[[str], None],
     ) -> None:
