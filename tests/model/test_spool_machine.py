@@ -21,6 +21,7 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.items import an_item
 
 MEMORY = Path("/dev/shm")
+LIMIT = 4_000_000
 EXAMPLES: tuple[tuple[str, ...], ...] = ((), ("person",), ("person", "car"), ("wheelchair",))
 
 
@@ -41,7 +42,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.start()
 
     def start(self) -> None:
-        limits = SpoolSettings(max_items=self.limit, reserve_bytes=4096, max_bytes=1_000_000)
+        limits = SpoolSettings(max_items=self.limit, reserve_bytes=4096, max_bytes=LIMIT)
         self.spool = Spool(self.root / "spool", limits, self.clock)
         self.recovery = self.spool.recover()
 
@@ -222,7 +223,7 @@ class SpoolMachine(RuleBasedStateMachine):
         assert stats.sent == Counter(self.held.values())["sent"]
         assert stats.quarantined == len(self.aside)
         taken = sum(path.stat().st_size for path in (self.root / "spool").rglob("*") if path.is_file())
-        assert taken <= 1_000_000
+        assert taken <= LIMIT
 
 
 SpoolMachine.TestCase.settings = settings(
