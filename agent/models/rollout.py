@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 
 from agent.bundle import MANIFEST_LIMIT, Manifest, parse_manifest
 from agent.clock import Clock
-from agent.errors import ModelError, RetryError, TailkeeperError
+from agent.errors import ModelError, RetryError
 from agent.models import signing
 from agent.models.download import HTTP_BLOCK, MQTT_BLOCK, Download, Fetch, http_fetch
 from agent.models.drift import MIN_FRAMES, Pulse, judge
@@ -154,8 +154,8 @@ class Rollout:
             self._bringing_up = False
         try:
             switch()
-        except TailkeeperError as error:
-            self._back(f"it could not be switched to: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever it was, the old model runs and has to be the active one
+            self._store.roll_back(f"it could not be switched to: {error}")
 
     def _refuse_when_cancelled(self) -> None:
         if self._cancel.is_set():

@@ -170,7 +170,7 @@ class Device:
             broker=self.broker,
             device=self.settings.device.id,
             ops=operations.table(),
-            rollout=rollout if self.watch else None,
+            rollout=rollout,
             folder=folder,
             clock=self.clock,
             rng=self.rng,

@@ -177,7 +177,12 @@ class Operations:
     # What a model roll-out needs
 
     def warm(self, path: Path) -> Callable[[], None]:
-        """Load a model beside the running one; what is returned makes it the running one between two frames."""
+        """Load a model beside the running one; what is returned makes it the running one between two frames.
+
+        In safe mode none runs: the next start takes it.
+        """
+        if self._device.watch is None:
+            return lambda: None
         detector = self._device.load_model(path)
 
         def switch() -> None:
@@ -190,7 +195,7 @@ class Operations:
         return switch
 
     def model_pulse(self) -> Pulse:
-        return self._watch.model_pulse()
+        return self._device.watch.model_pulse() if self._device.watch else Pulse()
 
     def required_classes(self) -> Sequence[str]:
         settings = self._device.settings

@@ -248,3 +248,19 @@ def test_a_finished_roll_out_that_is_asked_for_again_answers_from_memory(site: S
 
     assert site.roll_out(an_update(bundle), b"") == first
     assert len(site.agent.rehearsals) == 1
+
+
+def test_a_model_that_cannot_be_switched_to_leaves_the_old_one(site: Site) -> None:
+    bundle = site.bundle()
+
+    def warm(_: Path) -> Callable[[], None]:
+        def switch() -> None:
+            raise TimeoutError("no frame came")
+
+        return switch
+
+    site.agent.warm = warm  # type: ignore[method-assign]
+    site.start()
+    with pytest.raises(ModelError, match="could not be switched to: no frame came"):
+        site.roll_out(an_update(bundle), file_of(bundle))
+    assert site.store.active.name == "configured"
