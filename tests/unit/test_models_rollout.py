@@ -29,6 +29,7 @@ class Agent:
         self.before = Pulse(frames=1000, infer_s=40, served={"car": 900, "person": 100}, confidence=600)
         self.after = self.before
         self.classes_needed: tuple[str, ...] = ()
+        self.stuck = False
 
     def rehearse(self, new: Path, current: Path) -> None:
         assert current == self.running
@@ -40,6 +41,8 @@ class Agent:
         assert path.exists()
 
         def switch() -> None:
+            if self.stuck:
+                raise TimeoutError("no frame came")
             self.running = path
 
         return switch
@@ -253,14 +256,7 @@ def test_a_finished_roll_out_that_is_asked_for_again_answers_from_memory(site: S
 def test_a_model_that_cannot_be_switched_to_leaves_the_old_one(site: Site) -> None:
     bundle = site.bundle()
 
-    def warm(_: Path) -> Callable[[], None]:
-        def switch() -> None:
-            raise TimeoutError("no frame came")
-
-        return switch
-
-    site.agent.warm = warm  # type: ignore[method-assign]
-    site.start()
+    site.agent.stuck = True
     with pytest.raises(ModelError, match="could not be switched to: no frame came"):
         site.roll_out(an_update(bundle), file_of(bundle))
     assert site.store.active.name == "configured"
