@@ -277,11 +277,12 @@ def _environment(env: Mapping[str, str]) -> Tree:
 
 def _read_toml(path: Path) -> Tree:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        tree: Tree = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file", remedy="name one with --config") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {error}", remedy="the file must be readable TOML in UTF-8") from None
+    return tree
 
 
 def _by_name(tree: Tree, where: str = "") -> Tree:

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.cli.shell import Commands, command, group
 from agent.errors import ConfigError
 from agent.settings import load
 
 if TYPE_CHECKING:
     from agent.models import ModelStore
 
-Make = Callable[..., argparse.ArgumentParser]
-"""Makes a sub-command: (commands, name, function that runs it, help)."""
 
-
-def add_commands(group: Any, command: Make) -> None:
-    """Add what is below ``model`` and needs no ultralytics."""
-    command(group, "keygen", _keygen, "make a key pair for signing bundles", json=True).add_argument(
+def add_commands(commands: Commands) -> None:
+    """Add ``model``."""
+    model = group(commands, "model", "model bundles: export, keys and signatures, this device's models")
+    command(model, "keygen", _keygen, "make a key pair for signing bundles", json=True).add_argument(
         "file", type=Path, help="where the private key goes; keep it off the devices"
     )
-    parser = command(group, "sign", _sign, "sign a bundle", json=True)
+    parser = command(model, "sign", _sign, "sign a bundle", json=True)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--key", type=Path, required=True, metavar="F", help="private key from `model keygen`")
-    parser = command(group, "verify", _verify, "verify a bundle and its signature", config=True, json=True)
+    parser = command(model, "verify", _verify, "verify a bundle and its signature", config=True, json=True)
     parser.add_argument("bundle", type=Path)
     parser.add_argument(
         "--trust", action="append", default=[], metavar="KEY", help="public key (default: of the config)"
     )
-    command(group, "info", _info, "explain a bundle or an ONNX file", json=True).add_argument("model", type=Path)
-    command(group, "ls", _ls, "the models of this device", config=True, json=True)
-    parser = command(group, "activate", _activate, "make a model of this device the active one", config=True, json=True)
+    command(model, "info", _info, "explain a bundle or an ONNX file", json=True).add_argument("model", type=Path)
+    command(model, "ls", _ls, "the models of this device", config=True, json=True)
+    parser = command(model, "activate", _activate, "make a model of this device the active one", config=True, json=True)
     parser.add_argument("name", help="as `model ls` shows it")
-    command(group, "rollback", _rollback, "go back to the model before", config=True, json=True)
+    command(model, "rollback", _rollback, "go back to the model before", config=True, json=True)
 
 
 def _show(arguments: argparse.Namespace, document: dict[str, Any], lines: Iterable[str]) -> int:

@@ -10,10 +10,11 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.cli.shell import Commands, command, group, print_json
 from agent.clock import SystemClock
 from agent.errors import ConfigError, TailkeeperError
 from agent.settings import BrokerSettings, load
@@ -27,21 +28,19 @@ COLUMNS = {
     "frame_age_s": 12, "drift": 7, "config": 7, "errors": 7,
 }  # fmt: skip
 WAIT_S = 60.0
-Make = Callable[..., argparse.ArgumentParser]
-"""Makes a sub-command: (commands, name, function that runs it, help)."""
 
 
-def add_commands(commands: Any, command: Make) -> None:
+def add_commands(commands: Commands) -> None:
     """Add ``fleet`` and what is below it."""
-    group = _group(commands, "fleet", "look at a fleet, change its configuration, command it, roll out to it")
-    parser = command(group, "ls", _ls, "table of all devices", config=True, json=True)
+    fleet = group(commands, "fleet", "look at a fleet, change its configuration, command it, roll out to it")
+    parser = command(fleet, "ls", _ls, "table of all devices", config=True, json=True)
     parser.add_argument(
         "--wait", type=float, default=0.0, metavar="S", help="collect stats for so long (sent each minute)"
     )
     parser.add_argument("--watch", action="store_true", help="go on, and show the table again every two seconds")
-    command(group, "show", _show, "everything a device says of itself", config=True, json=True).add_argument("device")
-    _add_config(_group(group, "config", "desired configuration: of a device, group:NAME or all"), command)
-    parser = command(group, "command", _command, "have a device do something", config=True, json=True)
+    command(fleet, "show", _show, "everything a device says of itself", config=True, json=True).add_argument("device")
+    _add_config(group(fleet, "config", "desired configuration: of a device, group:NAME or all"))
+    parser = command(fleet, "command", _command, "have a device do something", config=True, json=True)
     parser.add_argument("device")
     parser.add_argument(
         "op", help="capture, pause, resume, restart, flush, purge, diag, log_level, model_rollback, ..."
@@ -51,34 +50,31 @@ def add_commands(commands: Any, command: Make) -> None:
     parser.add_argument(
         "--expires", type=float, default=600.0, metavar="S", help="not begun later (default %(default)g)"
     )
-    _add_rollout(_group(group, "rollout", "bring a configuration or a model to many devices, in stages"), command)
+    _add_rollout(group(fleet, "rollout", "bring a configuration or a model to many devices, in stages"))
 
 
-def _group(commands: Any, name: str, text: str) -> Any:
-    parser = commands.add_parser(name, help=text, description=text)
-    return parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-
-def _add_config(group: Any, command: Make) -> None:
-    command(group, "get", _config_get, "what is desired", config=True, json=True).add_argument("target")
-    parser = command(group, "set", _config_set, "change what is desired; validated first", config=True, json=True)
+def _add_config(config: Commands) -> None:
+    command(config, "get", _config_get, "what is desired", config=True, json=True).add_argument("target")
+    parser = command(config, "set", _config_set, "change what is desired; validated first", config=True, json=True)
     parser.add_argument("target")
     parser.add_argument("changes", nargs="+", metavar="KEY=VALUE", help="e.g. selection.budget=0.03 cameras.gate.fps=2")
     parser.add_argument("--replace", action="store_true", help="drop what was desired before")
     parser.add_argument("--wait", type=float, default=0.0, metavar="S", help="for the device's answer")
-    command(group, "diff", _config_diff, "desired but not reported", config=True, json=True).add_argument("device")
+    command(config, "diff", _config_diff, "desired but not reported", config=True, json=True).add_argument("device")
 
 
-def _add_rollout(group: Any, command: Make) -> None:
-    parser = command(group, "config", _rollout_config, "roll a configuration out", config=True, json=True)
+def _add_rollout(rollout: Commands) -> None:
+    parser = command(rollout, "config", _rollout_config, "roll a configuration out", config=True, json=True)
     parser.add_argument("changes", nargs="+", metavar="KEY=VALUE")
     _add_staging(parser)
-    parser = command(group, "model", _rollout_model, "roll a signed model bundle out", config=True, json=True)
+    parser = command(rollout, "model", _rollout_model, "roll a signed model bundle out", config=True, json=True)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--url", default="", help="where devices fetch model.onnx; without it, through the broker")
     parser.add_argument("--force", action="store_true", help="also a model that `model compare` found degraded")
     _add_staging(parser)
-    parser = command(group, "resume", _rollout_resume, "go on with one that was cut or stopped", config=True, json=True)
+    parser = command(
+        rollout, "resume", _rollout_resume, "go on with one that was cut or stopped", config=True, json=True
+    )
     parser.add_argument("plan", type=Path)
     parser.add_argument("--bundle", type=Path, help="the bundle, where it goes through the broker")
     parser.add_argument("--retry", action="store_true", help="try devices that failed again")
@@ -118,7 +114,7 @@ def _link(arguments: argparse.Namespace, topics: Iterable[str] | None = None, de
 
 def _show_document(arguments: argparse.Namespace, document: Any, lines: Iterable[str]) -> None:
     if arguments.json:
-        print(json.dumps(document, default=str, ensure_ascii=False))
+        print_json(document)
     else:
         print("\n".join(lines))
 

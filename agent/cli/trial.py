@@ -1,0 +1,87 @@
+"""Commands that try things out: the whole product for a minute, a policy on a recording."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from datetime import datetime
+from pathlib import Path
+
+from agent.cli.shell import Commands, command, log, print_json, progress, rate, seconds, share, stop_on_signals
+
+
+def add_commands(commands: Commands) -> None:
+    """Add ``demo`` and ``replay``."""
+    _add_demo(commands)
+    _add_replay(commands)
+
+
+def _add_demo(commands: Commands) -> None:
+    text = "broker, agent and collector in one go, on what ships with the project"
+    parser = command(commands, "demo", _demo, text, json=True)
+    parser.add_argument(
+        "--source", default="", metavar="S", help="video, folder of images, camera or URL (default: a rendered street)"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="M", help="bundle folder or ONNX file (default: the street's own YOLO26n)"
+    )
+    parser.add_argument("--seconds", type=seconds, default=60.0, metavar="N", help="how long (default 60)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="empty folder for what it makes (default: a new one below ./out)"
+    )
+    parser.add_argument(
+        "--port", type=int, default=0, metavar="P", help="the embedded broker's port (default: a free one)"
+    )
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from agent.demo import DEMO_CONFIG, run_demo
+
+    out = arguments.out or Path("out") / datetime.now().strftime("demo-%Y%m%d-%H%M%S")
+    log(f"demo configuration: {DEMO_CONFIG.name} (budget and windows made for a minute)")
+    summary = run_demo(
+        source=arguments.source,
+        model=arguments.model,
+        seconds=arguments.seconds,
+        out=out,
+        port=arguments.port,
+        stop=stop_on_signals(),
+        progress=progress,
+    )
+    progress("")
+    if arguments.json:
+        print_json(dataclasses.asdict(summary))
+    else:
+        print(summary.text())
+    return 0
+
+
+def _add_replay(commands: Commands) -> None:
+    text = "run selection over a recording at virtual time, upload nothing"
+    parser = command(commands, "replay", _replay, text, config=True, json=True)
+    parser.add_argument("source", metavar="SOURCE", help="video, folder of images or world:...")
+    parser.add_argument("--model", type=Path, required=True, metavar="M", help="bundle folder or ONNX file")
+    parser.add_argument("--budget", type=share, metavar="B", help="share of the considered frames, 0 to 1")
+    parser.add_argument("--fps", type=rate, metavar="R", help="frames considered per second of media time; 0: all")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed of the random draws")
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from agent.replay import replay
+
+    result = replay(
+        arguments.source,
+        arguments.model,
+        config=arguments.config,
+        budget=arguments.budget,
+        fps=arguments.fps,
+        seed=arguments.seed,
+        stop=stop_on_signals(),
+        progress=progress,
+    )
+    progress("")
+    if arguments.json:
+        print_json(dataclasses.asdict(result))
+    else:
+        print(result.text())
+    return 0
