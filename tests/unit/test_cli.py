@@ -25,9 +25,8 @@ def commands(parser: argparse.ArgumentParser, path: tuple[str, ...] = ()) -> Ite
 
 @pytest.mark.parametrize("path", sorted(commands(_parser())), ids=" ".join)
 def test_every_command_is_in_the_readme_and_has_help(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
-    line = next(
-        (line for line in README.splitlines() if re.search(rf"`tailkeeper .*\b{path[0]}\b|`{path[0]}`", line)), ""
-    )
+    rows = [line for line in README.splitlines() if line.startswith("| `tailkeeper ")]
+    line = next((row for row in rows if re.search(rf"(?:`tailkeeper |, `){path[0]}\b", row)), "")
     assert line, f"tailkeeper {path[0]} is not in the README"
     if len(path) == 2:
         assert path[1] in line, f"tailkeeper {' '.join(path)} is not in the README"
