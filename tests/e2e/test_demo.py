@@ -34,7 +34,9 @@ def check_data_set(out: Path, count: int) -> None:
         assert hashlib.sha256(image).hexdigest() == record["sha256"]
         assert len(image) == record["size"]
         assert record["cid"] == content_id(meta["device"], meta["ts_ns"], record["sha256"])
-        assert cv2.imread(str(path)).shape[:2] == (meta["image"]["h"], meta["image"]["w"])
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        assert picture.shape[:2] == (meta["image"]["h"], meta["image"]["w"])
 
 
 def test_a_folder_of_pictures_becomes_stored_candidates(

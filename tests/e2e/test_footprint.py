@@ -15,6 +15,7 @@ from tests.e2e.conftest import COMMAND
 
 REPOSITORY = Path(__file__).parents[2]
 LIMIT_MB = 360
+STRACE = ("strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o")
 SHIPPED = REPOSITORY / "agent" / "world" / "model" / "model.onnx"
 
 
@@ -56,8 +57,7 @@ def test_no_socket_is_opened_but_the_brokers(pictures: Path, model: Path, tmp_pa
     trace, home = tmp_path / "trace", tmp_path / "home"
     home.mkdir()
     done = subprocess.run(
-        ["strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", trace]
-        + [*COMMAND, "demo", "--source", str(pictures), "--model", str(model), "--out", str(tmp_path / "out")],
+        [*STRACE, str(trace), *COMMAND, "demo", "--source", pictures, "--model", model, "--out", tmp_path / "out"],
         env={**os.environ, "HOME": str(home), "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,

@@ -64,10 +64,12 @@ def configure(tmp_path: Path, pictures: Path, model: Path) -> Configure:
     def write(port: int, *, quality: int = 90, loop: bool = True) -> Path:
         (tmp_path / "agent.toml").write_text(
             f'[device]\nid = "pole-1"\nstate_dir = "{tmp_path}/state"\n'
-            f'[broker]\nhost = "127.0.0.1"\nport = {port}\ntls = false\nreconnect_min_s = 0.1\nreconnect_max_s = 0.5\n'
+            f'[broker]\nhost = "127.0.0.1"\nport = {port}\ntls = false\n'
+            "reconnect_min_s = 0.1\nreconnect_max_s = 0.5\n"
             f'[[cameras]]\nname = "gate"\nsource = "{pictures}"\nfps = 20\nloop = {str(loop).lower()}\n'
             f'[model]\npath = "{model}"\n'
-            "[selection]\nbudget = 0.5\nwindow_frames = 10\nshares = { canary = 1.0 }\nframes_per_day = 0\nbytes_per_day = 0\nlabels_per_day = 0\n"
+            "[selection]\nbudget = 0.5\nwindow_frames = 10\nshares = { canary = 1.0 }\n"
+            "frames_per_day = 0\nbytes_per_day = 0\nlabels_per_day = 0\n"
             f"[image]\nquality = {quality}\n"
             "[uplink]\nstart_spread_s = 0.0\n"
             f'[collector]\nstore = "{tmp_path}/store"\n'
