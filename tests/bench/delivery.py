@@ -45,7 +45,8 @@ def pictures(count: int, size: tuple[int, int], device: str = "gate-north") -> l
     return variants(count, a_picture_item(0, width=size[0], height=size[1], device=device))
 
 
-def _collect(port: int, store: Path, ready: Event, stop: Event) -> None:
+def collect(port: int, store: Path, ready: Event, stop: Event) -> None:
+    """A collector."""
     with Collector(store, broker_settings(port)):
         ready.set()
         stop.wait()
@@ -140,7 +141,7 @@ def compare(name: str, count: int, rounds: int, folder: Path) -> dict[str, Any]:
         broker = broker_settings(mosquitto.port)
         with Other(_listen, mosquitto.port, place):
             plain.append(plain_rate(mosquitto.port, packets, size))
-        with Other(_collect, mosquitto.port, place / "store"):
+        with Other(collect, mosquitto.port, place / "store"):
             rate, _, total = delivery_rate(broker, place / "device", items)
         ours.append(rate)
         written.append(total)
@@ -166,7 +167,7 @@ def flood(count: int, folder: Path) -> float:
         for n in range(FLOOD_DEVICES)
     }
     left = threading.Semaphore(0)
-    with Other(_collect, mosquitto.port, folder / "store"):
+    with Other(collect, mosquitto.port, folder / "store"):
         clients = [_sender(broker, name, left) for name in payloads]
         started = time.perf_counter()
         for group in range(count // FLOOD_DEVICES):

@@ -24,8 +24,8 @@ def mosquitto_path() -> str | None:
 class Mosquitto:
     """Started with lines of mosquitto.conf beyond port and access; `kill` is kill -9."""
 
-    def __init__(self, folder: Path, *lines: str, persistence: bool = False) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, *lines: str, persistence: bool = False, port: int = 0) -> None:
+        self.port = port or free_port()
         self.log = folder / "mosquitto.log"
         self._config = folder / "mosquitto.conf"
         keep = [f"persistence_location {folder}/", "autosave_interval 1"] if persistence else []
