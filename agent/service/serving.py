@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -60,6 +61,8 @@ def serve(
         wanted = _run(device, loaded, notifier, configuration, stop, reload)
         if wanted is None:
             break
+        del device
+        gc.collect()  # a device refers to itself, and its model's memory must not wait for chance
         device, loaded = _renewed(make, wanted, loaded)
     crashes.stopped()
 
