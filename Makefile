@@ -12,7 +12,7 @@ MODEL   ?=
 SECONDS ?= 60
 OUT     ?=
 
-.PHONY: help install run test check coverage lock clean
+.PHONY: help install run test check coverage power-cuts bench-spool lock clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -44,6 +44,14 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+## make power-cuts 500 simulated power cuts while the spool works (root, loop-mounted ext4)
+power-cuts: $(VENV)/.installed-dev
+	unshare --mount $(BIN)/python -m tests.crash.power --cuts 500
+
+## make bench-spool bytes written to the disk per byte of picture (root, loop-mounted ext4)
+bench-spool: $(VENV)/.installed-dev
+	unshare --mount $(BIN)/python -m tests.bench.spool_writes
 
 ## make lock       renew requirements.lock within the bounds of pyproject.toml
 lock: $(VENV)/.installed-dev

@@ -11,6 +11,7 @@ import pytest
 from agent.errors import SpoolFullError
 from agent.settings import SpoolSettings
 from agent.spool import Spool, listing, verify
+from tests.bench.spool_writes import measure
 from tests.fakes.clock import FakeClock
 from tests.fakes.disks import ext4, needs_root, remount, tmpfs
 from tests.fakes.items import an_item
@@ -128,6 +129,14 @@ def test_a_read_only_disk_is_said_so_and_used_again_once_it_is_writable(tmp_path
             assert spool.put(an_item(2))
             assert spool.stats().degraded is None
             assert deliver_all(spool) == {an_item(1).cid, an_item(2).cid}
+
+
+def test_the_disk_writes_at_most_seven_tenths_more_than_the_pictures(tmp_path: Path) -> None:
+    """With the file system's journal and the index; cards wear out by what is written."""
+    with ext4(tmp_path) as disk:
+        writes = measure(disk, size=100_000, items=60, pause_s=0.02)
+    assert writes.process < 1.1
+    assert writes.disk < 1.7
 
 
 def test_a_disk_that_breaks_under_the_running_spool_corrupts_nothing(tmp_path: Path) -> None:

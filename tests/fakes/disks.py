@@ -27,7 +27,7 @@ class Ext4:
         self.mounted.mkdir()
         with self.image.open("wb") as image:
             image.truncate(megabytes * 1_000_000)
-        _call("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0", self.image)
+        _call("mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0", self.image)
 
     def mount(self) -> None:
         _call("mount", "-o", "loop", self.image, self.mounted)
@@ -39,6 +39,12 @@ class Ext4:
             fcntl.ioctl(descriptor, _EXT4_SHUTDOWN, _NO_LOG_FLUSH)
         finally:
             os.close(descriptor)
+
+    def bytes_written(self) -> int:
+        """What the device has written so far, after everything that waited was."""
+        os.sync()
+        device = Path(_call("findmnt", "-n", "-o", "SOURCE", self.mounted).strip()).name
+        return 512 * int(Path(f"/sys/block/{device}/stat").read_text("ascii").split()[6])
 
     def unmount(self) -> None:
         """Returns once the disk is really gone: a mount namespace made meanwhile by somebody else keeps it alive, and
