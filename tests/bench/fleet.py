@@ -23,7 +23,6 @@ from agent.settings import BrokerSettings
 from tests.fakes.devices import SimulatedFleet, names
 from tests.fakes.mosquitto import Mosquitto
 
-SPARE_SECONDS = 300.0
 FLEET = """
 import sys
 from tests.bench.fleet import live
@@ -53,7 +52,7 @@ def measure(count: int, refusing: float) -> dict[str, Any]:
                 assert devices.stdout
                 assert devices.stdout.readline() == b"up\n"
                 figures: dict[str, Any] = {"devices": count, "all_up_s": time.perf_counter() - began}
-                figures |= _list(broker.port) | _roll_out(broker.port, count, Path(folder))
+                figures |= _list(broker.port, Path(folder)) | _roll_out(broker.port, count, Path(folder))
             finally:
                 devices.terminate()
         broker.stop()
@@ -65,13 +64,24 @@ def _link(port: int, topics: tuple[str, ...]) -> Link:
     return Link(settings, SystemClock(), random.Random(), topics=topics)
 
 
-def _list(port: int) -> dict[str, Any]:
-    """The whole of `fleet ls`, but for the interpreter's start."""
+def _list(port: int, folder: Path) -> dict[str, Any]:
+    """`fleet ls` as it is typed, and its part after the interpreter's start."""
+    config = folder / "operator.toml"
+    config.write_text(f'[broker]\nhost = "127.0.0.1"\nport = {port}\ntls = false\n')
+    command = [sys.executable, "-m", "agent", "fleet", "ls", "--json", "--config", str(config)]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    typed = time.perf_counter() - began
     began = time.perf_counter()
     with _link(port, SUMMARY) as link:
         rows = [device.row() for device in link.known()]
         spent = time.perf_counter() - began
-    return {"ls_s": spent, "ls_devices": len(rows), "ls_online": sum(row["state"] == "online" for row in rows)}
+    return {
+        "ls_command_s": typed,
+        "ls_s": spent,
+        "ls_devices": len(rows),
+        "ls_online": sum(row["state"] == "online" for row in rows),
+    }
 
 
 def _roll_out(port: int, count: int, folder: Path) -> dict[str, Any]:

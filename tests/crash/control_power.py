@@ -41,7 +41,7 @@ def main() -> int:
             if (life + 1) % 20 == 0:
                 sys.stderr.write(f"{life + 1} power cuts\n")
     sys.stdout.write(
-        f"power cuts {arguments.cuts}: started with a working model {promises.lives} times ({len(models)} different ones), "
+        f"power cuts {arguments.cuts}: started with a working model {promises.lives} times ({len(models)} models), "
         f"commands told done {len(promises.done)}, carried out twice 0, lost 0\n"
     )
     return 0

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -344,3 +346,73 @@ def test_a_model_that_fails_leaves_the_old_one_and_says_why(tmp_path: Path, brok
         assert state.status == "failed"
         assert "SIGSEGV" in str(state.reason)
         assert device.running == configured
+
+
+class Flaky(BaseHTTPRequestHandler):
+    """Serves one file in ranges; every other answer is an error."""
+
+    content = b""
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        wanted = str(self.headers["Range"])
+        self.asked.append(wanted)
+        if len(self.asked) % 2:
+            self.send_error(503)
+            return
+        first, last = wanted.removeprefix("bytes=").split("-")
+        piece = self.content[int(first) : int(last) + 1]
+        self.send_response(206)
+        self.send_header("Content-Length", str(len(piece)))
+        self.end_headers()
+        self.wfile.write(piece)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_model_is_fetched_over_http_from_a_server_that_fails_now_and_then(
+    tmp_path: Path, broker: BrokerSettings, link: Link
+) -> None:
+    public = keygen(tmp_path / "key.pem")
+    configured = a_bundle(tmp_path / "configured", counter=1)
+    bundle = a_bundle(tmp_path / "bundle", counter=2, key=tmp_path / "key.pem")
+    Flaky.content = (bundle / "model.onnx").read_bytes()
+    Flaky.asked.clear()
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Flaky) as http,
+        Controlled(tmp_path / "device", broker, trusted_keys=(public,), configured=configured) as device,
+    ):
+        serving = threading.Thread(target=http.serve_forever, args=(0.02,))
+        serving.start()
+        update = an_update(bundle, url=f"http://127.0.0.1:{http.server_port}/model.onnx")
+        state = ask(link, "model_update", **update.model_dump(mode="json"))
+        http.shutdown()
+        serving.join()
+        assert (state.status, state.reason) == ("successful", None)
+        assert device.running.name == "2-tiny"
+    assert len(Flaky.asked) == 2
+
+
+def test_a_model_update_that_a_restart_cuts_goes_on_and_ends(tmp_path: Path, broker: BrokerSettings) -> None:
+    public = keygen(tmp_path / "key.pem")
+    bundle = a_bundle(tmp_path / "bundle", counter=2, key=tmp_path / "key.pem")
+    facts: dict[str, Any] = {
+        "trusted_keys": (public,),
+        "configured": a_bundle(tmp_path / "configured", counter=1),
+    }
+    link = operator(broker)
+    server = BlockServer(link, bundle)
+    with link, server:
+        update = order(link, "model_update", an_update(bundle).model_dump(mode="json"), by="test")
+
+        def step(name: str) -> bool:
+            state = link.device(GATE).command(update.cmd_id)
+            return state is not None and name in (state.step, state.status)
+
+        with Controlled(tmp_path / "device", broker, trial_s=600, **facts):
+            link.publish(link.topics(GATE).dn("cmd", update.cmd_id), update.encode(), retain=True)
+            assert link.wait(lambda: step("active"), WAIT_S)
+        with Controlled(tmp_path / "device", broker, trial_s=0.3, **facts) as device:
+            assert device.running.name == "2-tiny"
+            assert link.wait(lambda: step("successful"), WAIT_S)

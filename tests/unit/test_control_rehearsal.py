@@ -47,10 +47,14 @@ def test_a_model_that_finds_what_its_golden_frames_hold_passes_in_a_process_of_i
     [
         (a_model(end2end([(8, 8, 24, 24, 0.9, 1)])), "golden frame 0: it misses class 0"),
         (a_model(end2end([(8, 8, 24, 24, float("nan"), 1)])), "not a detector's"),
+        (
+            a_model(end2end([(*(20 * side for side in row[:4]), *row[4:]) for row in ROWS]), size=(1280, 1280)),
+            "times as long as the model before",
+        ),
         (a_model(end2end(ROWS), names=("boat", "ship", "oar")), "names other classes"),
         (a_model(end2end(ROWS), names=("person",)), "names other classes"),
     ],
-    ids=["golden", "nan", "classes", "fewer classes"],
+    ids=["golden", "nan", "slow", "classes", "fewer classes"],
 )
 def test_a_model_that_is_wrong_is_refused_for_it(tmp_path: Path, current: Path, model: bytes, complaint: str) -> None:
     with pytest.raises(ModelError, match=complaint):
