@@ -39,6 +39,16 @@ ExecStart=/opt/wedged run --config /etc/tailkeeper/agent.toml
 WatchdogSec=10
 RestartSec=1
 """
+CONFIG = {
+    "window_frames": 20,
+    "budget": 0.2,
+    "frames_per_day": 0,
+    "bytes_per_day": 0,
+    "labels_per_day": 0,
+    "start_spread_s": 0.0,
+    "frame_age_limit_s": 3.0,
+}
+"""Something to upload every few seconds, all day long."""
 COLLECTOR = """[broker]
 host = "127.0.0.1"
 port = 1883
@@ -167,8 +177,8 @@ def test_a_wedged_watch_loop_is_ended_by_the_watchdog(machine: Machine) -> None:
 
 
 def test_a_crash_loop_ends_in_safe_mode_and_a_clean_stop_forgives_it(machine: Machine) -> None:
-    since = machine.cursor()
     machine.inside("systemctl", "restart", "tailkeeper")
+    since = machine.cursor()
     for _ in range(5):
         machine.inside("systemctl", "kill", "--signal=KILL", "tailkeeper")
         machine.wait_for("spool recovered", unit="tailkeeper", since=since)
