@@ -12,7 +12,7 @@ MODEL   ?=
 SECONDS ?= 60
 OUT     ?=
 
-.PHONY: help install run test check coverage power-cuts bench-spool lock clean
+.PHONY: help install run test check coverage power-cuts fuzz bench-spool bench-fleet lock clean
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -45,9 +45,18 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-## make power-cuts 500 simulated power cuts while the spool works (root, loop-mounted ext4)
+## make power-cuts 500 simulated power cuts while the spool works, 100 while models are rolled out (root, loop-mounted ext4)
 power-cuts: $(VENV)/.installed-dev
 	unshare --mount $(BIN)/python -m tests.crash.power --cuts 500
+	unshare --mount $(BIN)/python -m tests.crash.control_power --cuts 100
+
+## make fuzz       100,000 mutated control payloads
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.bench.fuzz_control --count 100000
+
+## make bench-fleet 1,000 simulated devices on one mosquitto: listed, and a roll-out that stops by itself
+bench-fleet: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.bench.fleet --devices 1000
 
 ## make bench-spool bytes written to the disk per byte of picture (root, loop-mounted ext4)
 bench-spool: $(VENV)/.installed-dev

@@ -255,7 +255,9 @@ class Control:
     def _check_purge(self, arguments: Purge) -> None:
         items = self._ops.stats().spool.items
         if items != arguments.expect:
-            raise RejectError(f"the spool holds {items} items, not {arguments.expect}", remedy=f"send expect={items}")
+            raise RejectError(
+                f"a purge deletes {items} items", remedy=f"send expect={items} when that is what you want"
+            )
 
     def _purge(self, call: Call) -> dict[str, Any]:
         """A purge that was interrupted goes on with what is left of the number that was agreed to."""

@@ -68,7 +68,8 @@ class Which(Arguments):
 
 
 class Purge(Arguments):
-    expect: int = Field(ge=0)
+    expect: int | None = Field(default=None, ge=0)
+    """Items that will be deleted; without it the answer says how many there are."""
 
 
 class LogLevel(Arguments):
