@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import random
 import signal
 import statistics
@@ -70,7 +71,8 @@ class Soak:
     def start(self, name: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             command = [sys.executable, "-m", "agent", name, "--config", str(self.folder / "agent.toml")]
-            self.processes[name] = subprocess.Popen(command, cwd=REPOSITORY, stderr=log)
+            environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}  # as the unit has it
+            self.processes[name] = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=log)
 
     def configure(self) -> None:
         (self.folder / "agent.toml").write_text(
