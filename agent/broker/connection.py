@@ -159,8 +159,9 @@ class Broker:
 
     def ack(self, message: Message) -> None:
         """Tell the broker that a message is dealt with (`manual_ack` only)."""
-        self._acks.append((message.conn, message.mid))
-        self._wake()
+        if message.mid:  # QoS 0 has none, and is not to be acknowledged
+            self._acks.append((message.conn, message.mid))
+            self._wake()
 
     def alert(self, subject: str, complaint: str | None) -> None:
         """Publish a complaint in the online status; None takes back what was said on this subject."""
@@ -174,7 +175,7 @@ class Broker:
         """Publish that this client is about to leave."""
         self._say("draining")
 
-    def close(self, timeout_s: float = 3.0) -> None:
+    def close(self, timeout_s: float = 1.5) -> None:
         """Publish offline with the reason "stopped" and end; what was handed over before goes out first, in time."""
         if not self._thread.is_alive():
             return
@@ -250,8 +251,8 @@ class Broker:
     def _came_up(self, up: Up) -> None:
         self.connections += 1
         self.problem = ""
-        for topic_filter in up.refused:
-            log.error("subscription refused", extra={"filter": topic_filter})
+        refused = ", ".join(up.refused)
+        self.alert("subscriptions", f"the broker refuses {refused}; check its ACL" if refused else None)
         log.info("broker connected", extra={"protocol": up.protocol, "max_packet": up.max_packet})
         with self._lock:
             self.link = up

@@ -22,6 +22,7 @@ class Message:
     retain: bool
     """Whether it was waiting for us at the broker; False for one that was just published."""
     mid: int
+    """Packet id; 0 for QoS 0."""
     conn: int
     """Which of our connections brought it (see `Up.conn`)."""
 

@@ -7,8 +7,9 @@ import numpy as np
 
 from agent.errors import WireError
 
-PIXEL_LIMIT = 100_000_000
-"""Declared pixels that are decoded at all: a small file can claim 65,535 x 65,535."""
+PIXEL_LIMIT = 50_000_000
+"""Declared pixels that are decoded at all (8K has 33 million): a small file can claim 65,535 x 65,535, and decoding a
+progressive one takes six bytes each."""
 _FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 """Start-of-frame markers of the kinds of JPEG that there are in the wild: baseline, extended, progressive."""
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})

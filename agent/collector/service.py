@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import random
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 BATCH = 32
 """Messages taken together at most, and unacknowledged at most: one commit serves them all."""
+INBOX = 256
+"""Messages that wait at most. QoS 1 never comes near it; what somebody sends beyond it with QoS 0 is dropped."""
 RETRY_S = 1.0
 RETRY_MAX_S = 30.0
 SWEEP_S = 3600.0
@@ -52,7 +55,7 @@ class CollectorService:
         self._trace = trace
         self.ready = threading.Event()
         """Set while the broker has our subscriptions."""
-        self._inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._inbox: queue.Queue[Message] = queue.Queue(INBOX)
         self.ingest: Ingest | None = None
         """There while `run` is."""
         self.broker = Broker(
@@ -68,7 +71,7 @@ class CollectorService:
         for level in ("c", "q"):
             topic_filter = Topics(settings.broker.prefix, "+").up(level)
             shared = f"$share/{mine.share_group}/{topic_filter}" if mine.share_group else topic_filter
-            self.broker.subscribe(shared, self._inbox.put)
+            self.broker.subscribe(shared, self._arrived)
 
     def run(self, stop: threading.Event, started: Callable[[], None] = lambda: None) -> None:
         """Until `stop` is set; `started` is called when the store is open. Raises ConfigError where it cannot be."""
@@ -90,6 +93,10 @@ class CollectorService:
             self.broker.close()
             staging.close()
             store.close()
+
+    def _arrived(self, message: Message) -> None:
+        with contextlib.suppress(queue.Full):
+            self._inbox.put_nowait(message)
 
     def _loop(self, ingest: Ingest, stop: threading.Event) -> None:
         swept = -SWEEP_S

@@ -44,7 +44,7 @@ class Client(Broker):
         self.close()
 
     def connect(self) -> Client:
-        assert self.wait_connected(PATIENCE_S), self.problem
+        wait_until(lambda: self.connected and bool(self.ups), "connected")
         return self
 
     def status(self) -> Status:
@@ -255,9 +255,9 @@ def test_a_message_that_was_not_acknowledged_is_delivered_again(mosquitto: Mosqu
             taker.messages.get(timeout=PATIENCE_S)
         with Client(settings, "taker", "x", **options) as taker:
             again = taker.messages.get(timeout=PATIENCE_S)
-            assert again.payload == b"one"
             taker.ack(again)
-            assert taker.ups[0].session
+            assert again.payload == b"one"
+            assert taker.connect().ups[0].session
 
 
 def _never(_: Message) -> None:

@@ -133,6 +133,17 @@ def test_what_is_sent_again_is_a_duplicate(tmp_path: Path, mosquitto: Mosquitto,
         assert collector.cids() == [item.cid]
 
 
+def test_a_candidate_sent_with_qos_0_is_taken_as_well(tmp_path: Path, mosquitto: Mosquitto, protocol: int) -> None:
+    item = a_picture_item()
+    broker = broker_settings(mosquitto.port)
+    with Collector(tmp_path / "store", broker, protocol=protocol) as collector, Bystander(broker, TOPICS.ack) as device:
+        device.publish(TOPICS.candidate, encode_item(item), qos=0)
+        assert device.next_ack().st == "stored"
+        device.publish(TOPICS.candidate, encode_item(item))
+        assert device.next_ack().st == "duplicate"
+        assert collector.service.broker.connections == 1
+
+
 def test_parts_staged_before_the_device_died_do_no_harm(tmp_path: Path, mosquitto: Mosquitto, protocol: int) -> None:
     item = a_picture_item(width=1024, height=768)
     broker = broker_settings(mosquitto.port)
