@@ -23,8 +23,12 @@ from tests.fakes.items import an_item
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["agent.spool", "tests.fakes.items"])
 
-LIMITS = SpoolSettings(max_items=12, reserve_bytes=65_536, max_bytes=2_000_000)
-"""Few enough items that evictions happen all the time."""
+ROOMY = SpoolSettings(reserve_bytes=65_536, max_bytes=20_000_000)
+"""Room for all that a victim leaves: nothing is evicted, so nothing at all may be gone."""
+TIGHT = SpoolSettings(reserve_bytes=65_536, max_bytes=2_000_000, max_items=12)
+"""So little that evictions happen all the time."""
+_PLENTY = 40
+"""Items with which a victim begins to upload more than it takes."""
 
 
 @dataclass
@@ -52,9 +56,9 @@ class Promises:
 class Victim:
     """The process; `kill_at` = (step, count) lets it kill itself when it comes to that step for that time."""
 
-    def __init__(self, folder: Path, life: int, kill_at: tuple[str, int] | None = None) -> None:
+    def __init__(self, folder: Path, limits: SpoolSettings, life: int, kill_at: tuple[str, int] | None = None) -> None:
         self.pipe, theirs = _SERVER.Pipe(duplex=False)
-        self.process: ForkServerProcess = _SERVER.Process(target=_live, args=(folder, life, theirs, kill_at))
+        self.process: ForkServerProcess = _SERVER.Process(target=_live, args=(folder, limits, life, theirs, kill_at))
         self.process.start()
         theirs.close()
 
@@ -67,11 +71,11 @@ class Victim:
         self.pipe.close()
 
 
-def check(folder: Path, promises: Promises) -> Recovery:
+def check(folder: Path, limits: SpoolSettings, promises: Promises) -> Recovery:
     """Recover, and hold the spool to its promises: nothing accepted is gone but what was given back or counted."""
-    spool = Spool(folder, LIMITS, FakeClock())
+    spool = Spool(folder, limits, FakeClock())
     recovery = spool.recover()
-    evicted = sum(spool.stats().evicted.values())
+    evicted = sum(count for reason, count in spool.stats().evicted.items() if reason != "quarantine")
     held = {entry.cid for entry in listing(folder) if entry.state != "quarantine"}
     lost = promises.accepted - promises.given_back - held
     promises.evicted += len(lost)
@@ -87,11 +91,11 @@ def check(folder: Path, promises: Promises) -> Recovery:
     return recovery
 
 
-def _live(folder: Path, life: int, pipe: Connection, kill_at: tuple[str, int] | None) -> None:
+def _live(folder: Path, limits: SpoolSettings, life: int, pipe: Connection, kill_at: tuple[str, int] | None) -> None:
     chance = random.Random(life)
     trace = _killer(*kill_at) if kill_at else None
     clock = FakeClock()
-    spool = Spool(folder, LIMITS, clock, trace=trace)
+    spool = Spool(folder, limits, clock, trace=trace)
     if trace is not None:
         _trace_system_calls(trace)
     with suppress(SpoolFullError, BrokenPipeError):  # the disk was pulled, or the test is over
@@ -112,7 +116,8 @@ def _put(spool: Spool, number: int, chance: random.Random, pipe: Connection) -> 
 
 
 def _upload(spool: Spool, chance: random.Random, pipe: Connection) -> None:
-    for entry in spool.claim(chance.randrange(3)):
+    plenty = spool.stats().items > _PLENTY
+    for entry in spool.claim(chance.randrange(3) + 3 * plenty):
         spool.load(entry.cid)
         spool.sent(entry.cid)
         end = chance.choice(("receipt", "receipt", "no receipt", "rejected"))

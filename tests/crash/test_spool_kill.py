@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.spool_victim import Promises, Victim, check
+from agent.settings import SpoolSettings
+from tests.crash.spool_victim import ROOMY, TIGHT, Promises, Victim, check
 
 STEPS = (
     "put.room",
@@ -28,22 +29,23 @@ STEPS = (
 def test_nothing_accepted_is_lost_when_killed_at(step: str, memory: Path) -> None:
     promises = Promises()
     for life, count in enumerate((1, 5)):
-        victim = Victim(memory / "spool", life, kill_at=(step, count))
+        victim = Victim(memory / "spool", TIGHT, life, kill_at=(step, count))
         promises.listen(victim.pipe)
         victim.process.join()
         assert victim.process.exitcode == -9
         victim.bury()
-        check(memory / "spool", promises)
+        check(memory / "spool", TIGHT, promises)
     assert promises.accepted
 
 
-def test_nothing_accepted_is_lost_when_killed_at_any_moment(memory: Path) -> None:
+@pytest.mark.parametrize("limits", [ROOMY, TIGHT], ids=["roomy", "tight"])
+def test_nothing_accepted_is_lost_when_killed_at_any_moment(memory: Path, limits: SpoolSettings) -> None:
     promises = Promises()
-    for life in range(12):
-        victim = Victim(memory / "spool", life)
+    for life in range(8):
+        victim = Victim(memory / "spool", limits, life)
         promises.listen(victim.pipe, most=3 + 7 * life)
         victim.kill()
         promises.listen(victim.pipe)
         victim.bury()
-        check(memory / "spool", promises)
-    assert len(promises.accepted | promises.given_back) > 100
+        check(memory / "spool", limits, promises)
+    assert len(promises.accepted | promises.given_back) > 50
