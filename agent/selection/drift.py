@@ -45,6 +45,9 @@ class History:
         if self.frames > _RECENT:
             weight = 1.0 / min(self.frames - _RECENT, _HISTORY)
             off = self.recent - self.mean
+            if self.frames > _MATURE:
+                # What deviates must not widen what counts as normal faster than it becomes normal.
+                off = max(-3 * self._spread, min(3 * self._spread, off))
             self.mean += weight * off
             self.variance += weight * (off * off * (1 - weight) - self.variance)
 
@@ -53,8 +56,12 @@ class History:
         """How far the present is off, in standard deviations of the past; 0 until there is a past."""
         if self.frames < _MATURE:
             return 0.0
-        least = max(0.05 * abs(self.mean), 0.02)
-        return (self.recent - self.mean) / max(math.sqrt(self.variance), least)
+        return (self.recent - self.mean) / self._spread
+
+    @property
+    def _spread(self) -> float:
+        """Standard deviation of recent means, at least 5 % of their mean."""
+        return max(math.sqrt(self.variance), 0.05 * abs(self.mean), 0.02)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,102 @@
+"""Budgets over simulated days: never above, close below, paced, and the same after a restart."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.records import Lane
+from agent.selection.budgets import DAY_S, RANKED, Budget, DayLimit
+from agent.settings import SelectionSettings
+
+FREE = {"frames_per_day": 0, "bytes_per_day": 0, "labels_per_day": 0}
+FRAME_S = 0.2
+TWO_DAYS = int(2 * DAY_S / FRAME_S)
+
+
+def budget(**policy: Any) -> Budget:
+    return Budget(SelectionSettings(**{**FREE, **policy}))
+
+
+def spend(one: Budget, frames: int, *, size: int = 100_000, labels: int = 4) -> list[int]:
+    """Picks per window of 150 frames on a stream where every frame has something new."""
+    per_window = []
+    for _ in range(frames // 150):
+        for _ in range(150):
+            one.earn(FRAME_S)
+        picks = one.quota()
+        for _ in range(picks):
+            lane: Lane = max(RANKED, key=lambda name: one.balance[name])
+            one.charge(lane, size, labels)
+        per_window.append(picks)
+    return per_window
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05])
+def test_48_hours_of_news_spend_the_budget_within_5_percent_and_never_more(share: float) -> None:
+    one = budget(budget=share, shares={"uncertain": 0.6, "rare": 0.4})
+    per_window = spend(one, TWO_DAYS)
+    assert 0.95 * share * TWO_DAYS <= sum(per_window) <= share * TWO_DAYS
+    assert max(per_window) <= 2 * share * 150
+
+
+def test_debt_is_carried_for_two_windows_and_then_forgotten() -> None:
+    one = budget(budget=0.02, shares={"uncertain": 1.0})
+    for _ in range(150 * 50):
+        one.earn(FRAME_S)
+    assert one.quota() == 6
+
+
+def test_daily_limits_are_paced_and_hold_in_every_24_hours() -> None:
+    one = budget(budget=0.05, frames_per_day=500)
+    per_window = spend(one, TWO_DAYS)
+    windows_per_day = int(DAY_S / FRAME_S / 150)
+    for start in range(0, len(per_window) - windows_per_day, 50):
+        assert 0.95 * 500 <= sum(per_window[start : start + windows_per_day]) <= 500
+    morning, night = sum(per_window[: windows_per_day // 3]), sum(per_window[windows_per_day // 2 : windows_per_day])
+    assert morning < 200
+    assert night > 200
+
+
+@pytest.mark.parametrize(("limit", "cost"), [("bytes_per_day", 100_000), ("labels_per_day", 4)])
+def test_bytes_and_labels_are_limits_too(limit: str, cost: int) -> None:
+    one = budget(budget=0.05, **{limit: 300 * cost})
+    picks = sum(spend(one, TWO_DAYS // 2))
+    assert 0.9 * 300 <= picks <= 300
+
+
+def test_two_cameras_share_a_daily_limit() -> None:
+    policy = SelectionSettings(**{**FREE, "frames_per_day": 500})
+    assert sum(spend(Budget(policy, cameras=2), TWO_DAYS // 2)) <= 250
+
+
+def test_a_restart_every_hour_changes_nothing() -> None:
+    policy = SelectionSettings(**{**FREE, "budget": 0.02, "frames_per_day": 5000})
+    whole, parts, state = Budget(policy), 0, json.dumps({})
+    hour = int(3600 / FRAME_S)
+    for _ in range(24):
+        one = Budget.restore(policy, 1, json.loads(state))
+        parts += sum(spend(one, hour))
+        state = json.dumps(one.state())
+    assert parts == sum(spend(whole, 24 * hour))
+
+
+def test_the_canary_rate_is_its_share_of_the_budget_slowed_to_the_daily_limit() -> None:
+    assert budget(budget=0.02).canary() == pytest.approx(0.002)
+    assert budget(budget=1.0).canary() == 1.0
+    one = budget(budget=0.02, frames_per_day=864)
+    for _ in range(500):
+        one.earn(FRAME_S)
+    assert one.canary() == pytest.approx(0.002 * 0.1 * 0.96)
+
+
+def test_a_clock_that_jumps_earns_nothing() -> None:
+    limit = DayLimit(100)
+    limit.spend(limit.tokens)
+    one = budget(frames_per_day=100)
+    one.frames = limit
+    for jump in (-5.0, float("nan"), 1e12):
+        one.earn(jump)
+    assert limit.tokens == 0
