@@ -27,7 +27,7 @@ from agent.control.ledger import Ledger
 from agent.control.needs import Needs
 from agent.control.ops import Capture, LogLevel, NoArguments, Ops, Purge, Update, Which
 from agent.control.probation import Probation, Vitals, vitals
-from agent.errors import RejectError, RetryError, TailkeeperError, WireError
+from agent.errors import RejectError, RetryError, WireError
 from agent.models import Rollout, Step
 from agent.wire import CommandState, DesiredConfig, NeedMap, Topics
 
@@ -183,28 +183,30 @@ class Control:
     def _apply(self, well: Vitals) -> None:
         try:
             self._ops.apply(self._desired.loaded)
-        except TailkeeperError as error:
-            log.warning("desired configuration refused", extra={"reason": str(error)})
-            self._desired.roll_back(str(error))
-            self._probation.end()
-            return
-        log.info("desired configuration applied")
-        self._probation.begin(self._trial_s, well)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the configuration before has to be in force
+            self._go_back(str(error) or type(error).__name__)
+        else:
+            log.info("desired configuration applied")
+            self._probation.begin(self._trial_s, well)
 
     def _end_probation(self) -> None:
         """Keep the configuration, or go back where it stopped frames or the connection."""
         reason = self._probation.verdict()
-        self._probation.end()
-        if reason is None:
+        if reason:
+            self._go_back(reason)
+            self._publish_config()
+        else:
             self._desired.settle()
-            return
+            self._probation.end()
+
+    def _go_back(self, reason: str) -> None:
         log.warning("desired configuration rolled back", extra={"reason": reason})
+        self._probation.end()
         self._desired.roll_back(reason)
         try:
             self._ops.apply(self._desired.loaded)
-        except TailkeeperError:
+        except Exception:
             log.exception("the configuration before does not apply either; it is in force at the next start")
-        self._publish_config()
 
     def _vitals(self) -> Vitals:
         return vitals(self._ops.frames(), self._desired.loaded.settings, connected=self._broker.connected)

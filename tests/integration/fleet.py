@@ -53,7 +53,8 @@ class FakeAgent:
 
     def apply(self, loaded: Loaded) -> None:
         if self.refusal:
-            raise self.refusal
+            refusal, self.refusal = self.refusal, None
+            raise refusal
         self.applied.append(loaded)
         if self.ages_after_apply is not None:
             self.ages, self.ages_after_apply = self.ages_after_apply, None

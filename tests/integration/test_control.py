@@ -186,6 +186,19 @@ def test_a_configuration_that_the_agent_refuses_is_reported(device: Controlled, 
     assert device.desired.loaded.settings.cameras[0].redact == ()
 
 
+def test_a_change_that_the_agent_refuses_takes_an_earlier_one_on_trial_back_with_it(
+    tmp_path: Path, broker: BrokerSettings, link: Link
+) -> None:
+    with Controlled(tmp_path / "device", broker, trial_s=600) as device:
+        put(link, Target.parse(GATE), {"selection": {"budget": 0.5}})
+        reported(link, 1)
+        device.agent.refusal = TimeoutError()
+        put(link, Target.parse(GATE), {"selection": {"budget": 0.6}})
+        reported(link, 2)
+        assert device.agent.applied[-1].settings.selection.budget == 0.02
+        assert device.desired.loaded.settings.selection.budget == 0.02
+
+
 def test_each_op_is_carried_out_and_answered(device: Controlled, link: Link) -> None:
     assert ask(link, "capture", camera="gate").result == {"cids": ["c" * 32]}
     assert ask(link, "pause", what="upload").status == "successful"
