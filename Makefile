@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+EXPORT := .venv-export
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
 
 # make run SOURCE=clip.mp4 MODEL=yolo26n.onnx SECONDS=60 OUT=out/street
@@ -62,6 +63,18 @@ bench-fleet: $(VENV)/.installed-dev
 bench-spool: $(VENV)/.installed-dev
 	unshare --mount $(BIN)/python -m tests.bench.spool_writes
 
+## make test-export what needs Ultralytics: parity with its own predictions, export, the shipped model's architecture
+test-export: $(EXPORT)/.installed
+	$(EXPORT)/bin/python -m pytest tests/integration/test_parity.py tests/unit/test_world_export.py tests/unit/test_world_model.py
+
+# PyTorch first and pinned: Ultralytics would take whatever is newest, with gigabytes of CUDA.
+$(EXPORT)/.installed: pyproject.toml requirements.lock requirements-export.lock
+	$(PYTHON) -m venv $(EXPORT)
+	$(EXPORT)/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 torchvision==0.28.0
+	$(EXPORT)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  --constraint requirements.lock --constraint requirements-export.lock --editable '.[dev,export]'
+	@touch $@
+
 ## make lock       renew requirements.lock within the bounds of pyproject.toml
 lock: $(VENV)/.installed-dev
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra demo --extra dev \
@@ -69,4 +82,4 @@ lock: $(VENV)/.installed-dev
 
 ## make clean      remove what the targets above made
 clean:
-	rm -rf $(VENV) build dist out .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(EXPORT) build dist out .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
