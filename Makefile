@@ -13,7 +13,7 @@ MODEL   ?=
 SECONDS ?= 60
 OUT     ?=
 
-.PHONY: help install run test check coverage power-cuts fuzz bench-spool bench-fleet lock clean
+.PHONY: help install run test check coverage power-cuts fuzz bench-spool bench-fleet lock clean kit deb test-machine soak audit
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -74,6 +74,29 @@ $(EXPORT)/.installed: pyproject.toml requirements.lock requirements-export.lock
 	$(EXPORT)/bin/python -m pip --disable-pip-version-check install --quiet \
 	  --constraint requirements.lock --constraint requirements-export.lock --editable '.[dev,export]'
 	@touch $@
+
+## make kit        what a device is installed from, without network: dist/tailkeeper-VERSION-ARCH-pyPY (ARCH=arm64 PY=3.11)
+kit: $(VENV)/.installed-dev
+	deploy/kit.sh $(if $(ARCH),--arch $(ARCH)) $(if $(PY),--python $(PY))
+
+## make deb        the same as a Debian package (ARCH=arm64 PY=3.11)
+deb: $(VENV)/.installed-dev
+	deploy/deb.sh $(if $(ARCH),--arch $(ARCH)) $(if $(PY),--python $(PY))
+
+## make test-machine  installation, systemd and arm64 on machines of their own (root, debootstrap, systemd-container, qemu-user-static)
+test-machine: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "root and slow" tests/e2e/machine
+
+## make soak       an accelerated year of trouble (MINUTES=30): nothing lost, memory, descriptors and threads constant
+soak: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.bench.soak --minutes $(or $(MINUTES),30)
+
+## make audit      known holes in what a device gets (asks the package index)
+audit: $(VENV)/.installed-dev
+	$(PIP) pip-audit
+	mkdir -p build
+	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --no-header --no-annotate --quiet > build/audit.txt
+	$(BIN)/pip-audit --requirement build/audit.txt --no-deps --disable-pip
 
 ## make lock       renew requirements.lock within the bounds of pyproject.toml
 lock: $(VENV)/.installed-dev
