@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sys
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.cli.shell import Commands, command, group
+from agent.clock import SystemClock, rfc3339
 from agent.errors import ConfigError
 from agent.settings import load
 
@@ -19,6 +23,13 @@ if TYPE_CHECKING:
 def add_commands(commands: Commands) -> None:
     """Add ``model``."""
     model = group(commands, "model", "model bundles: export, keys and signatures, this device's models")
+    text = "export an Ultralytics checkpoint to a bundle (needs the export extra)"
+    parser = command(model, "export", _export, text, json=True)
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="bundle folder (default: named like the checkpoint)")
+    parser.add_argument("--imgsz", type=int, default=640, metavar="N", help="side of the input in pixels (%(default)s)")
+    parser.add_argument("--id", metavar="ID", help="model id (default: the checkpoint's name)")
+    parser.add_argument("--counter", type=int, help="must grow with each model of a fleet (default: the time in s)")
     command(model, "keygen", _keygen, "make a key pair for signing bundles", json=True).add_argument(
         "file", type=Path, help="where the private key goes; keep it off the devices"
     )
@@ -40,6 +51,29 @@ def add_commands(commands: Commands) -> None:
 def _show(arguments: argparse.Namespace, document: dict[str, Any], lines: Iterable[str]) -> int:
     print(json.dumps(document, default=str, ensure_ascii=False) if arguments.json else "\n".join(lines))
     return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from agent.export.bundle import Facts, export_bundle
+
+    if not arguments.checkpoint.is_file():
+        raise ConfigError(f"{arguments.checkpoint}: no such checkpoint", remedy="name a .pt file of Ultralytics")
+    clock = SystemClock()
+    source = {"checkpoint": arguments.checkpoint.name, "sha256": sha256(arguments.checkpoint.read_bytes()).hexdigest()}
+    facts = Facts(
+        model_id=arguments.id or arguments.checkpoint.stem,
+        counter=arguments.counter if arguments.counter is not None else clock.wall_ns() // 1_000_000_000,
+        created=rfc3339(clock.wall_ns()),
+        source=source,
+        licence="AGPL-3.0 (Ultralytics)",
+    )
+    out = arguments.out or arguments.checkpoint.with_suffix("")
+    with contextlib.redirect_stdout(sys.stderr):  # Ultralytics talks
+        manifest = export_bundle(arguments.checkpoint, out, arguments.imgsz, facts)
+    document = manifest.model_dump(mode="json", exclude={"golden"}) | {"out": out}
+    return _show(
+        arguments, document, [f"{manifest.model_id}: {len(manifest.classes)} classes, {manifest.size} bytes in {out}"]
+    )
 
 
 def _keygen(arguments: argparse.Namespace) -> int:

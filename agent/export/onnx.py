@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from agent.errors import ConfigError, ModelError
+
 OPSET = 17
 IR_VERSION = 9
 """Both are understood by onnxruntime 1.23, the last one for JetPack 6 (Python 3.10)."""
@@ -20,16 +22,25 @@ def export_checkpoint(ckpt: Path, out: Path, imgsz: int | tuple[int, int]) -> Pa
     """Export a checkpoint end to end, rows [1, 300, 6], to the file `out`; returns it.
 
     `imgsz` is the side of a square input or its (height, width) in pixels, multiples of 32. Names, stride and size
-    are kept in the ONNX metadata as Ultralytics writes them; what tells of the workstation is not.
+    are kept in the ONNX metadata as Ultralytics writes them; what tells of the workstation is not. Raises ConfigError
+    without Ultralytics, and ModelError for a file that is none of its detection checkpoints.
     """
-    from ultralytics import YOLO
-
+    try:
+        from ultralytics import YOLO
+    except ImportError:
+        raise ConfigError("Ultralytics is not installed", remedy="pip install 'tailkeeper[export]'") from None
     size = [imgsz, imgsz] if isinstance(imgsz, int) else list(imgsz)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "model.pt"
         shutil.copyfile(ckpt, copy)
         plan: dict[str, Any] = {"imgsz": size, "opset": OPSET, "simplify": True, "dynamic": False, "device": "cpu"}
-        made = YOLO(str(copy)).export(format="onnx", nms=False, **plan)  # nms=False: the one-to-one head, end to end
+        try:
+            yolo = YOLO(str(copy))
+        except Exception as error:  # noqa: BLE001 - what torch raises for a damaged file is not documented
+            raise ModelError(f"{ckpt} is no checkpoint: {str(error).splitlines()[0]}") from None
+        if yolo.task != "detect":
+            raise ModelError(f"{ckpt} is a model for {yolo.task}", remedy="only detection models can be used")
+        made = yolo.export(format="onnx", nms=False, **plan)  # nms=False: the one-to-one head, end to end
         model = _load(Path(made))
     model.ir_version = min(model.ir_version, IR_VERSION)
     for node in model.graph.node:
