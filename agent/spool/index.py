@@ -66,6 +66,7 @@ class Index:
         self._pending: list[tuple[str, tuple[object, ...]]] = []
         self.worth: Worth = Typical().value
         """Value of a score in a lane; it moves with what the spool learns, so rows hold only the rank in their lane."""
+        _check_header(path)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
         self._db.text_factory = _text
         try:
@@ -273,6 +274,16 @@ def _entry_of(row: tuple[Any, ...], now: float, worth: Worth) -> Entry:
         age_s=max(now - born, 0.0),
         classes=_names(classes),
     )
+
+
+def _check_header(path: Path) -> None:
+    """Raise IndexDamagedError for a file whose first bytes SQLite would take for a read-only or a future format."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(20)
+        if head and (
+            len(head) < 20 or head[:16] != b"SQLite format 3\0" or head[18] not in (1, 2) or head[19] not in (1, 2)
+        ):
+            raise IndexDamagedError("its header is damaged")
 
 
 def _key(cid: str) -> bytes:

@@ -129,6 +129,17 @@ def test_any_flipped_bit_of_the_index_costs_nothing(stopped: Path, memory: Path,
         shutil.rmtree(copy)
 
 
+@pytest.mark.parametrize("bit", range(8))
+@pytest.mark.parametrize("offset", range(16, 24))
+def test_a_flipped_bit_that_makes_the_index_look_read_only_or_newer_costs_nothing(
+    stopped: Path, offset: int, bit: int
+) -> None:
+    damaged = bytearray((stopped / "index.sqlite").read_bytes())
+    damaged[offset] ^= 1 << bit
+    (stopped / "index.sqlite").write_bytes(damaged)
+    assert start_and_drain(stopped) == (CIDS, 0)
+
+
 @pytest.mark.parametrize("name", ["index.sqlite", "index.sqlite-wal", "index.sqlite-shm"])
 @pytest.mark.parametrize("keep", [None, 0, 0.3, 0.9])
 def test_an_index_cut_or_missing_costs_nothing(stopped: Path, name: str, keep: float | None) -> None:
