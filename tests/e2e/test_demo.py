@@ -99,3 +99,16 @@ def test_real_frames_and_the_real_model(tailkeeper: Tailkeeper, assets: Path, tm
     assert done.status == 0, done.err
     assert done.json["stored"] == done.json["candidates"] > 0
     check_data_set(tmp_path / "out", done.json["stored"])
+
+
+def test_with_no_arguments_a_street_gives_candidates_of_all_lanes_and_rare_classes(
+    tailkeeper: Tailkeeper, tmp_path: Path
+) -> None:
+    done = tailkeeper("demo", "--seconds", "30", "--out", tmp_path / "out", "--json")
+    assert done.status == 0, done.err
+    assert {"uncertain", "rare", "canary"} <= set(done.json["lanes"])
+    manifest = json.loads((Path(__file__).parents[2] / "agent" / "world" / "model" / "manifest.json").read_text())
+    by_count = sorted(zip(manifest["counts"], manifest["classes"], strict=True))
+    rare = {name for _, name in by_count[: len(by_count) // 3]}
+    seen = {d["name"] for record in stored(tmp_path / "out") for d in record["meta"]["detections"] if d["served"]}
+    assert rare & seen, f"of {sorted(rare)} none is among {sorted(seen)}"
