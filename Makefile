@@ -46,18 +46,20 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-## make power-cuts 500 simulated power cuts while the spool works, 100 while models are rolled out (root, loop-mounted ext4)
+## make chaos      1,000 kill -9 among agent, collector and broker: nothing lost, nothing twice
+chaos: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.crash.chaos --kills 1000 --seed 1
+
+## make power-cuts 500 simulated power cuts of the spool, 100 of a model roll-out (root, loop-mounted ext4)
 power-cuts: $(VENV)/.installed-dev
 	unshare --mount $(BIN)/python -m tests.crash.power --cuts 500
 	unshare --mount $(BIN)/python -m tests.crash.control_power --cuts 100
 
-## make fuzz       100,000 mutated control payloads
-fuzz: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.bench.fuzz_control --count 100000
+## make bench      every benchmark that needs neither root nor an hour
+bench: bench-world bench-delivery bench-outage bench-fleet
 
-## make bench-fleet 1,000 simulated devices on one mosquitto: listed, and a roll-out that stops by itself
-bench-fleet: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.bench.fleet --devices 1000
+bench-world bench-delivery bench-outage bench-fleet: bench-%: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.bench.$*
 
 ## make bench-spool bytes written to the disk per byte of picture (root, loop-mounted ext4)
 bench-spool: $(VENV)/.installed-dev
