@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.clock import rfc3339
-from agent.errors import RejectError
+from agent.errors import RejectError, WireError
 from agent.fleet.link import Link
 from agent.wire import Command, CommandState
 
@@ -53,18 +55,22 @@ def send(
     info = link.device(device).info
     if info and command.op not in info.ops:
         raise RejectError(f"{device} knows no op {command.op!r}", remedy=f"it knows {', '.join(info.ops)}")
-    issue(link, device, command)
-    last: CommandState | None = None
+    states: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
-    def final() -> bool:
-        nonlocal last
+    def heard(name: str, levels: tuple[str, ...], payload: bytes) -> None:
+        if (name, *levels) == (device, "up", "cmd", command.cmd_id):
+            states.put(payload)
+
+    def final() -> CommandState | None:
+        while not states.empty():
+            with contextlib.suppress(WireError):
+                told(CommandState.decode(states.get()))
         state = link.device(device).command(command.cmd_id)
-        if state and state != last:
-            last = state
-            told(state)
-        return state is not None and state.status in FINAL
+        return state if state and state.status in FINAL else None
 
-    if not link.wait(final, wait_s):
+    link.listen(heard)
+    issue(link, device, command)
+    if not link.wait(lambda: final() is not None, wait_s):
         return None
     clear(link, device, command.cmd_id)
-    return last
+    return final()

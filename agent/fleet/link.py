@@ -77,7 +77,7 @@ class Link:
         self.broker.close()
 
     def listen(self, listener: Callable[[str, tuple[str, ...], bytes], None]) -> None:
-        """Be told (device, topic levels, payload) of each message, in the broker's thread. Before entering only."""
+        """Be told (device, topic levels, payload) of each message, in the broker's thread, before anybody who waits."""
         self._listeners.append(listener)
 
     def topics(self, owner: str) -> Topics:
@@ -123,6 +123,8 @@ class Link:
             owner, levels = Topics.parse(self.prefix, message.topic)
         except WireError:
             return
+        for listener in self._listeners:
+            listener(owner.device, levels, message.payload)
         with self._changed:
             if levels[0] == "up":
                 self.devices.setdefault(owner.device, Device(owner.device)).take("/".join(levels[1:]), message.payload)
@@ -130,5 +132,3 @@ class Link:
                 self.desired[owner.device] = message.payload
             self._last = time.monotonic()
             self._changed.notify_all()
-        for listener in self._listeners:
-            listener(owner.device, levels, message.payload)
