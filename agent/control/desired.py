@@ -75,6 +75,8 @@ class Desired:
             self._state = State.model_validate(state or {})
         except ValueError:
             self._state = State()
+        self._usable: frozenset[str] = frozenset()
+        """Levels that are valid together with the device's own configuration as it is now."""
         self.loaded = self._resume()
         """The configuration in force: the device's own with the fleet's values in it."""
 
@@ -94,10 +96,11 @@ class Desired:
                 what = "older than" if wanted.version < seen.version else "other values under the number of"
                 self.refuse(level, wanted.version, f"{what} version {seen.version}, which was seen before", "version")
             return False
-        levels = {**self._state.levels, level: Level(version=wanted.version, values=wanted.values)}
+        new = {level: Level(version=wanted.version, values=wanted.values)}
+        levels = {**self._state.levels, **new}
         seen_now = {**self._state.seen, level: Seen(version=wanted.version, digest=digest)}
         try:
-            loaded = self._merged(levels)
+            loaded = self._merged({name: each for name, each in levels.items() if name in {*self._usable, level}})
         except ConfigError as error:
             self._save(seen=seen_now, problems=self._with_problems(level, _problems(level, wanted.version, error)))
             return False
@@ -107,7 +110,7 @@ class Desired:
             before = trial.before if trial else self._state.levels
             trial = Trial(level=level, version=wanted.version, before=before)
         self._save(levels=levels, seen=seen_now, problems=self._with_problems(level, ()), trial=trial)
-        self.loaded = loaded
+        self.loaded, self._usable = loaded, self._usable | {level}
         return changed
 
     def refuse(self, level: str, version: int, msg: str, path: str = "") -> bool:
@@ -163,6 +166,7 @@ class Desired:
                 kept[name] = level
             except ConfigError as error:
                 self._save(problems=self._with_problems(name, _problems(name, level.version, error)))
+        self._usable = frozenset(kept)
         return loaded
 
     def _merged(self, levels: Mapping[str, Level]) -> Loaded:
