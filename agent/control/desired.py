@@ -96,8 +96,7 @@ class Desired:
                 what = "older than" if wanted.version < seen.version else "other values under the number of"
                 self.refuse(level, wanted.version, f"{what} version {seen.version}, which was seen before", "version")
             return False
-        new = {level: Level(version=wanted.version, values=wanted.values)}
-        levels = {**self._state.levels, **new}
+        levels = {**self._state.levels, level: Level(version=wanted.version, values=wanted.values)}
         seen_now = {**self._state.seen, level: Seen(version=wanted.version, digest=digest)}
         try:
             loaded = self._merged({name: each for name, each in levels.items() if name in {*self._usable, level}})
@@ -138,9 +137,10 @@ class Desired:
     def report(self) -> ReportedConfig:
         """What is in force and what was wrong, for ``up/config``; no secrets in it."""
         state, values = self._state, self.loaded.tables()
+        applied = _versions({name: state.levels[name].version for name in self._usable})
         return ReportedConfig(
-            version=state.levels["device"].version if "device" in state.levels else 0,
-            versions=_versions({name: level.version for name, level in state.levels.items()}),
+            version=applied.device,
+            versions=applied,
             hash=_digest(values),
             values=values,
             errors=tuple(problem for found in state.problems.values() for problem in found),

@@ -176,6 +176,7 @@ def test_a_stored_level_that_the_devices_own_file_no_longer_allows_is_left_out(
     again = Desired(tmp_path, base("north", "test", cameras=("gate",)))
     assert budget(again) == 0.5
     assert [problem.path for problem in again.report().errors] == ["cameras.yard"]
+    assert (again.report().versions.all, again.report().version) == (1, 0)
     assert again.offer("all", wanted(2, selection={"budget": 0.6}))
     assert budget(again) == 0.6
 
