@@ -13,7 +13,7 @@ Files hold the items, an index in SQLite holds their turn. The rules:
 
     spool/
       items/a/<cid>.tkc         one item each
-      quarantine/<cid>.tkc      with <cid>.json saying why
+      quarantine/<cid>.tkc      with <cid>.tkc.json saying why
       index.sqlite              rebuilt from the items where it is damaged or lost
       reserve                   room for the index on a full disk
 """

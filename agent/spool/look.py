@@ -62,6 +62,8 @@ def read_item(folder: Path, cid: str) -> Item:
         if not (is_cid(cid) and files.path(cid, aside=True).exists()):
             raise ItemError(f"spool item {cid}: {error.what}", remedy="`tailkeeper spool ls` shows them") from None
         return files.read(cid, aside=True)
+    except OSError as error:
+        raise ItemError(f"spool item {cid}: {error.strerror}", remedy="look as root or as the service") from error
 
 
 def export(folder: Path, out: Path) -> tuple[int, dict[str, str]]:

@@ -13,7 +13,7 @@ _NOTE = ".json"
 
 
 class Quarantine:
-    """``quarantine/<name>`` with ``quarantine/<name>.json``; its size is bounded by `trim`."""
+    """Each file keeps its name and has ``<name>.json`` beside it; the folder's size is bounded by `trim`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,7 +44,11 @@ class Quarantine:
     def sweep(self, items: Path) -> int:
         """Remove what a crash left: unfinished files (returns their number), and notes on files still under `items`."""
         unfinished = [path for path in self.folder.iterdir() if not _is_finished(path)]
-        strays = [self.folder / (name + _NOTE) for name in self._names() if (items / name[0] / name).exists()]
+        strays = [
+            self.folder / (name + _NOTE)
+            for name in self._names()
+            if (items / name[0] / name).exists() and not (self.folder / name).exists()
+        ]
         for path in unfinished + strays:
             path.unlink()
         self.count()

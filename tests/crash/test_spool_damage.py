@@ -162,6 +162,16 @@ def test_a_row_that_turns_bad_under_the_running_spool_is_healed_from_the_files(s
     spool.close()
 
 
+def test_what_was_set_aside_keeps_its_reason_when_the_same_item_is_put_again(stopped: Path) -> None:
+    spool = a_spool(stopped)
+    spool.recover()
+    spool.quarantine(ITEMS[0].cid, "rejected")
+    spool.put(ITEMS[0])
+    spool.close()
+    assert start_and_drain(stopped) == (CIDS, 1)
+    assert [entry.reason for entry in listing(stopped)] == ["rejected"]
+
+
 def test_stray_files_are_set_aside_and_not_deleted(stopped: Path) -> None:
     (stopped / "items" / "a").mkdir(exist_ok=True)
     (stopped / "items" / "a" / "notes.txt").write_text("mine")
