@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from pydantic import ValidationError
 
 from agent import __version__, wire
 from agent.clock import Clock, rfc3339
@@ -37,7 +38,10 @@ class Seal:
             raise FrameError(f"camera {candidate.frame.camera}: a frame of shape {picture.shape} cannot be encoded")
         height, width = picture.shape[:2]
         info = ImageInfo(w=width, h=height, quality=self.image.quality, redacted=names)
-        return make_item(jpeg.tobytes(), wire.fit_meta(self._describe(candidate, info, scale)))
+        try:
+            return make_item(jpeg.tobytes(), wire.fit_meta(self._describe(candidate, info, scale)))
+        except ValidationError as error:
+            raise FrameError(f"camera {candidate.frame.camera}: {wire.first_error(error)}") from None
 
     def _describe(self, candidate: Candidate, info: ImageInfo, scale: float) -> Meta:
         frame = candidate.frame

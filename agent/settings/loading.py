@@ -306,6 +306,9 @@ def _merged(layers: list[Layer]) -> Loaded:
     tree: Tree = {}
     for layer in ordered:
         _overlay(tree, layer.values)
+    if isinstance(tree.get("device"), dict) and tree["device"].get("id") == "":
+        del tree["device"]["id"]
+        _overlay(tree, {"device": {"id": ordered[0].values["device"]["id"]}})
     cameras = tree.get("cameras", {})
     if isinstance(cameras, dict):
         known = {

@@ -37,7 +37,8 @@ class Section(BaseModel):
 
 class DeviceSettings(Section):
     id: str = Field(default="", pattern=r"^[A-Za-z0-9_-]{0,64}$")
-    """MQTT client id; empty: host name made safe + 8 hex digits of the board's serial (else of the machine id)."""
+    """MQTT client id; empty: host name made safe + 8 hex digits of the board's serial (else of the machine id), which
+    `load` puts here."""
     groups: tuple[Annotated[str, Field(pattern=NAME)], ...] = ()
     state_dir: Path = Path("/var/lib/tailkeeper")
 

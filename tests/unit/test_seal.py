@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from agent.clock import SystemClock
+from agent.errors import FrameError
 from agent.privacy import Privacy
 from agent.records import Candidate, Frame, Item, ModelRef, Rows, Thresholds, content_id
 from agent.seal import Seal
@@ -74,6 +75,12 @@ def test_what_was_masked_and_redacted_is_gone_and_said() -> None:
 
 def test_an_empty_frame_has_no_detections() -> None:
     assert sealed(ImageSettings(), GATE, np.zeros((0, 6), np.float32)).meta.detections == ()
+
+
+def test_rows_that_metadata_cannot_hold_refuse_that_candidate_only() -> None:
+    rows = np.array([[1, 1, 9, 9, 1.5, 0]], np.float32)
+    with pytest.raises(FrameError, match=r"camera gate: conf"):
+        sealed(ImageSettings(), GATE, rows)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (3000, 2)])

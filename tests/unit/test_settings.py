@@ -79,6 +79,12 @@ def test_a_credential_of_an_unknown_camera_makes_no_camera(tmp_path: Path) -> No
     assert [camera.name for camera in loaded.settings.cameras] == ["gate"]
 
 
+def test_an_empty_device_id_means_the_machines_own(tmp_path: Path) -> None:
+    loaded = load(write(tmp_path, '[device]\nid = ""\ngroups = ["north"]\n'), environ={})
+    assert loaded.settings.device.id == load(environ={}).settings.device.id != ""
+    assert loaded.settings.device.groups == ("north",)
+
+
 def test_the_state_folder_of_systemd_is_the_default(tmp_path: Path) -> None:
     loaded = load(write(tmp_path, GATE), environ={"STATE_DIRECTORY": "/run/state:/run/other"})
     assert loaded.settings.device.state_dir == Path("/run/state")

@@ -1,0 +1,208 @@
+"""Loop 1, frame by frame: what it keeps, what it counts, what may be posted to it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from agent.camera import Cameras, open_cameras
+from agent.clock import SystemClock
+from agent.detector import Detector
+from agent.errors import ConfigError, FrameError, ModelError, RetryError, SpoolFullError
+from agent.health import Health
+from agent.records import Candidate, Image, Item, Rows
+from agent.service import make_parts
+from agent.settings import CameraSettings, DeviceSettings, ModelSettings, SelectionSettings, Settings
+from agent.watch import Parts, Watch
+from tests.fakes.models import a_model, end2end
+
+FRAMES = 12
+
+
+class Bench:
+    """A watch over a folder of pictures, with everything real but the spool."""
+
+    def __init__(self, folder: Path, **selection: object) -> None:
+        pictures = folder / "pictures"
+        pictures.mkdir()
+        rng = np.random.default_rng(4)
+        for i in range(FRAMES):
+            cv2.imwrite(str(pictures / f"{i:02}.png"), rng.integers(50, 200, (48, 64, 3), dtype=np.uint8))
+        (folder / "m.onnx").write_bytes(a_model(end2end([[5, 5, 20, 20, 0.4, 0]])))
+        self.clock = SystemClock()
+        self.settings = Settings(
+            device=DeviceSettings(id="pole-1"),
+            cameras=(CameraSettings(name="gate", source=str(pictures), fps=0),),
+            model=ModelSettings(path=folder / "m.onnx"),
+            selection=SelectionSettings.model_validate(
+                {"budget": 1.0, "shares": {"canary": 1.0}, "frames_per_day": 0, "bytes_per_day": 0,
+                 "labels_per_day": 0, "seed": 1, **selection}
+            ),
+        )  # fmt: skip
+        self.health = Health(self.clock, folder)
+        self.cameras: Cameras = open_cameras(self.settings.cameras, self.clock)
+        self.kept: list[tuple[Candidate, Item]] = []
+        self.state_file = folder / "selection.json"
+        self.watch = Watch(
+            self.cameras,
+            self.parts(),
+            keep=lambda candidate, item: self.kept.append((candidate, item)),
+            health=self.health,
+            clock=self.clock,
+            state_file=self.state_file,
+        )
+
+    def parts(self) -> Parts:
+        return make_parts(self.settings, Detector.from_settings(self.settings.model), self.clock)
+
+    def run_to_the_end(self) -> None:
+        while not self.watch.ended.is_set():
+            self.watch.step(5.0)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.cameras.close()
+
+
+def test_every_picked_frame_is_kept_and_charged(bench: Bench) -> None:
+    bench.run_to_the_end()
+    assert [candidate.frame.index for candidate, _ in bench.kept] == list(range(FRAMES))
+    assert bench.health.counters["frames"] == bench.health.counters["candidates"] == FRAMES
+    assert bench.watch.parts.selector.report()["budget"]["canary"]["spent"] == FRAMES
+    assert bench.watch.newest.keys() == {"gate"}
+
+
+def test_budgets_are_on_the_disk_after_every_candidate(bench: Bench) -> None:
+    bench.run_to_the_end()
+    kept = json.loads(bench.state_file.read_text())
+    state = {key: kept[key] for key in kept if key != "v"}
+    assert state == json.loads(json.dumps(bench.watch.parts.selector.state()))
+
+
+def test_what_the_spool_refuses_is_counted_and_not_charged(bench: Bench) -> None:
+    def refuse(_candidate: Candidate, _item: Item) -> None:
+        raise SpoolFullError("the disk is full")
+
+    bench.watch._keep = refuse
+    bench.run_to_the_end()
+    assert bench.health.counters["candidates_refused"] == FRAMES
+    assert bench.watch.parts.selector.report()["budget"]["canary"]["spent"] == 0
+
+
+@pytest.mark.parametrize("error", [FrameError("no picture"), ModelError("it fails")])
+def test_a_frame_that_cannot_be_used_costs_that_frame_only(bench: Bench, error: Exception) -> None:
+    detect = bench.watch.parts.detector.detect
+    calls = iter(range(FRAMES))
+
+    def fails_twice(image: Image) -> Rows:
+        if next(calls) in (3, 4):
+            raise error
+        return detect(image)
+
+    bench.watch.parts.detector.detect = fails_twice  # type: ignore[method-assign]
+    bench.run_to_the_end()
+    assert bench.health.counters["frames_refused"] == 2
+    assert len(bench.kept) == FRAMES - 2
+    assert bench.watch.model_pulse().errors == 2
+
+
+def test_a_paused_watch_looks_at_nothing(bench: Bench) -> None:
+    bench.watch.paused = True
+    for _ in range(5):
+        bench.watch.step(5.0)
+    bench.watch.paused = False
+    bench.run_to_the_end()
+    assert [candidate.frame.index for candidate, _ in bench.kept] == list(range(5, FRAMES))
+
+
+def test_a_capture_is_a_frame_that_was_taken_after_it_was_asked_for(bench: Bench) -> None:
+    answers: list[list[str]] = []
+    bench.watch.step(5.0)
+    asked = bench.clock.mono_ns()
+    asking = threading.Thread(target=lambda: answers.append(bench.watch.capture(["gate"], "c7")))
+    asking.start()
+    while asking.is_alive():
+        bench.watch.step(0.1)
+    (cids,) = answers
+    candidate, item = next((c, i) for c, i in bench.kept if i.cid in cids)
+    assert (candidate.lane, candidate.reasons[0]) == ("manual", "command c7")
+    assert candidate.frame.mono_ns > asked
+    assert item.meta.lane == "manual"
+
+
+def test_a_capture_without_a_frame_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.watch.POSTED_S", 0.3)
+    bench.run_to_the_end()
+    failed: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            bench.watch.capture(["gate"], "late")
+        except RetryError as error:
+            failed.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while asking.is_alive():
+        bench.watch.step(0.05)
+    assert "no frame within" in str(failed[0])
+    bench.watch.step(0.05)
+    assert bench.watch._captures == []
+
+
+def exchange(bench: Bench, make: object) -> list[Exception]:
+    """Ask for other parts from another thread, as control does; what it raised there."""
+    raised: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            bench.watch.exchange(make)  # type: ignore[arg-type]
+        except ConfigError as error:
+            raised.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while asking.is_alive():
+        bench.watch.step(0.05)
+    return raised
+
+
+def test_other_parts_come_between_two_frames_and_none_is_lost(bench: Bench) -> None:
+    bench.watch.step(5.0)
+    new = bench.parts()
+    assert exchange(bench, lambda _: new) == []
+    bench.run_to_the_end()
+    assert bench.watch.parts is new
+    assert bench.health.counters["frames"] == FRAMES
+
+
+def test_parts_that_cannot_be_made_leave_the_old_ones(bench: Bench) -> None:
+    def impossible(_: Parts) -> Parts:
+        raise ConfigError("no such class")
+
+    before = bench.watch.parts
+    (error,) = exchange(bench, impossible)
+    assert str(error) == "no such class"
+    assert bench.watch.parts is before
+
+
+def test_open_windows_are_closed_before_parts_change(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, budget=0.5, shares={"uncertain": 1.0}, window_frames=1000)
+    try:
+        for _ in range(FRAMES - 2):
+            bench.watch.step(5.0)
+        assert bench.kept == []
+        exchange(bench, replace)
+        assert {candidate.lane for candidate, _ in bench.kept} == {"uncertain"}
+    finally:
+        bench.cameras.close()
