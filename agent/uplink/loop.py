@@ -81,6 +81,7 @@ class Uplink:
         self._interrupted: dict[str, Row] = {}
         """Rows that a disconnect stopped half-way: what the broker has of them is not sent again at once."""
         self._slow = False
+        self._resumed = False
         self.pulse = Pulse(clock)
         """Beats with every round of the loop."""
         self.paused = False
@@ -91,8 +92,6 @@ class Uplink:
 
     def run(self, stop: threading.Event, finish_s: float = 2.0) -> None:
         """Until `stop` is set; then what is in flight has `finish_s` seconds to get its receipt."""
-        with contextlib.suppress(SpoolFullError):
-            self._resume_sent()
         while not stop.is_set():
             self._round(claiming=True)
         deadline = time.monotonic() + finish_s
@@ -121,6 +120,8 @@ class Uplink:
         self.pulse.beat()
         try:
             self._hear(self._wait_s())
+            if not self._resumed:
+                self._resume_sent()
             if not self._broker.connected:
                 return
             self._chase()
@@ -128,7 +129,8 @@ class Uplink:
                 if claiming:
                     self._claim()
                 self._pump()
-        except SpoolFullError as error:  # the spool mends itself; until then nothing can be forgotten either
+        except SpoolFullError as error:  # it mends itself; what could not be written down meanwhile is asked for then
+            self._resumed = False
             self._pace.hold(str(error))
         except Exception:
             self.counters.add("uplink_errors")
@@ -165,6 +167,7 @@ class Uplink:
                     self._on_receipt(ack)
             case Up():
                 self._pace.connected()
+                self._resume_sent()
                 unreceipted = [row for row in self._rows.values() if row.due_ns is not None]
                 for row in unreceipted:
                     row.asks = 0
@@ -333,10 +336,12 @@ class Uplink:
     # Ends
 
     def _resume_sent(self) -> None:
-        """What an earlier run sent and has no receipt yet: the collector is asked on connect."""
+        """Take up what the spool calls sent and is unknown here: of an earlier run, or its receipt found no room."""
         for entry in self._spool.waiting():
-            self._rows[entry.cid] = row = Row(entry)
-            self._expect(row)
+            if entry.cid not in self._rows:
+                self._rows[entry.cid] = row = Row(entry)
+                self._expect(row)
+        self._resumed = True
 
     def _judge(self, reason: str) -> None:
         """The broker closed the connection: what that means for whoever was under way."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from agent.errors import SpoolFullError
 from agent.records import Item
 from agent.settings import SpoolSettings, UplinkSettings
 from agent.spool import Spool, listing
@@ -365,6 +366,27 @@ def test_a_broken_receipt_is_counted_and_changes_nothing(running: Running, paylo
     running.broker.raw_receipt(payload)
     assert running.count("bad_receipts") == 1
     running.broker.receipt(Ack(cid="f" * 32, st="stored"), Ack(cid=cid, st="stored"))
+    wait_until(running.is_empty, "forgotten")
+
+
+def test_a_receipt_that_the_disk_did_not_take_is_asked_for_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(cid: str) -> None:
+        monkeypatch.undo()
+        raise SpoolFullError(f"no room to forget {cid}")
+
+    running.put(an_item())
+    running.broker.up()
+    cid = running.send()
+    wait_until(lambda: running.spool.stats().sent == 1, "sent")
+    monkeypatch.setattr(running.spool, "forget", full)
+    running.broker.receipt(Ack(cid=cid, st="stored"))
+    running.settle()
+    assert not running.is_empty()
+    running.advance(61)
+    assert running.broker.next_query() == (cid,)
+    running.broker.receipt(Ack(cid=cid, st="stored"))
     wait_until(running.is_empty, "forgotten")
 
 
