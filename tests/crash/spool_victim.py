@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import random
@@ -92,6 +93,7 @@ def check(folder: Path, limits: SpoolSettings, promises: Promises) -> Recovery:
 
 
 def _live(folder: Path, limits: SpoolSettings, life: int, pipe: Connection, kill_at: tuple[str, int] | None) -> None:
+    logging.disable()
     chance = random.Random(life)
     trace = _killer(*kill_at) if kill_at else None
     clock = FakeClock()
