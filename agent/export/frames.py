@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -31,7 +32,8 @@ def render_set(folder: Path, first_seed: int, seeds: int, workers: int) -> dict[
         (folder / part).mkdir(parents=True, exist_ok=True)
     wanted = range(first_seed, first_seed + seeds)
     missing = [seed for seed in wanted if not (folder / "counts" / f"{seed}.json").exists()]
-    with ProcessPoolExecutor(workers) as pool:
+    # Not forked: OpenCV's threads would leave their locks behind in the child.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(_render_street, [folder] * len(missing), missing))
     total: Counter[str] = Counter(dict.fromkeys(NAMES, 0))
     for seed in wanted:
