@@ -142,6 +142,14 @@ class Session:
             )
         else:
             self._client.connect(settings.host, settings.port, settings.keepalive_s)
+        self._hurry(socket.TCP_NODELAY)
+
+    def _hurry(self, option: int) -> None:
+        """Every receipt and acknowledgement is small and waited for: neither we (Nagle's algorithm) nor, for want of a
+        quick acknowledgement of ours, the broker shall hold one back for 40 ms. Halves the time of a candidate."""
+        sock = self._client.socket()
+        if isinstance(sock, socket.socket):
+            sock.setsockopt(socket.IPPROTO_TCP, option, 1)
 
     def step(self, wake: socket.socket, timeout_s: float) -> None:
         """Wait until the broker or somebody at `wake` wants something, and do what there is to do."""
@@ -160,6 +168,7 @@ class Session:
         events = ready.get(sock.fileno(), 0)
         if pending or events & ~select.POLLOUT:
             self._check(self._client.loop_read())
+            self._hurry(socket.TCP_QUICKACK)
         if events & select.POLLOUT:
             self._check(self._client.loop_write())
         self._check(self._client.loop_misc())
