@@ -169,6 +169,7 @@ class Commands:
         op = self._ops.get(entry.command.op)
         if not self._clock.synced():
             self._held[entry.command.cmd_id] = self._clock.mono_ns() + self._clock_wait_ns
+            self._tell(entry.state.model_copy(update={"step": "waiting for a synchronised clock"}))
         elif op is None:
             self._end(entry.command.cmd_id, "rejected", reason=f"unknown op {entry.command.op!r}")
         else:

@@ -179,6 +179,7 @@ def test_without_a_synchronised_clock_a_command_waits_for_one(desk: Desk) -> Non
     desk.clock.advance(100)
     desk.commands.tick()
     assert desk.done == []
+    assert desk.told[-1].step == "waiting for a synchronised clock"
 
     desk.clock.jump(-120)
     desk.clock.is_synced = True
