@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from agent.clock import Clock
@@ -23,6 +25,7 @@ from agent.wire import Ack, CandidateHeader, Query, decode_candidate
 
 log = logging.getLogger(__name__)
 
+DAMAGED = "damaged"
 CORRUPT_LIMIT = 3
 """Times that a candidate may arrive damaged before it is rejected."""
 _CID = re.compile(rb'"cid"\s*:\s*"([0-9a-f]{32})"')
@@ -68,6 +71,20 @@ class Outcome:
         return counts
 
 
+def _fault(whole: _Whole) -> str:
+    """What is wrong with a candidate; empty when nothing is."""
+    header, meta = whole.header, whole.meta
+    if hashlib.sha256(whole.image).hexdigest() != header.sha256:
+        return DAMAGED
+    if header.cid != content_id(whole.device, meta.ts_ns, header.sha256) or meta.device != whole.device:
+        return "the id does not belong to device, time and sha256"
+    try:
+        check_jpeg(whole.image, meta.image.w, meta.image.h)
+    except WireError as error:
+        return str(error)
+    return ""
+
+
 class Ingest:
     """Turns batches of messages into stored candidates and acks. For one thread."""
 
@@ -85,11 +102,15 @@ class Ingest:
         self._staging = staging
         self._clock = clock
         self._max_image_bytes = max_image_bytes
+        self._judges = ThreadPoolExecutor(os.cpu_count() or 1, "judge")
         self.counters: Counter[str] = Counter()
         with staging.transaction():
             for cid, device in store.adopted.items():
                 if not staging.own(cid, device):
                     store.remove(cid)
+
+    def close(self) -> None:
+        self._judges.shutdown()
 
     def candidates(self, messages: Sequence[Incoming]) -> Outcome:
         """Take a batch of candidate messages; when this returns, what the acks say is durable.
@@ -115,8 +136,7 @@ class Ingest:
                 if part[1].n > 1 and (found := self._stage(*part, outcome)) is not None:
                     wholes.append(found)
         self._trace("ingest.staged")
-        items = [item for whole in wholes if (item := self._verify(whole, outcome)) is not None]
-        self._keep(list({item.cid: item for item in items}.values()), outcome)
+        self._keep(self._verified(wholes, outcome), outcome)
         return outcome
 
     def query(self, message: Incoming) -> Outcome:
@@ -202,22 +222,19 @@ class Ingest:
         meta = Meta.model_validate_json(found.meta)
         return _Whole(device, header.model_copy(update={"sha256": found.sha256}), meta, found.image)
 
-    def _verify(self, whole: _Whole, outcome: Outcome) -> Item | None:
-        """The item, if it is what it claims to be."""
-        cid, device, header = whole.header.cid, whole.device, whole.header
-        if hashlib.sha256(whole.image).hexdigest() != header.sha256:
-            self._damaged(whole, outcome)
-            return None
-        try:
-            if cid != content_id(device, whole.meta.ts_ns, header.sha256) or whole.meta.device != device:
-                raise WireError("the id does not belong to device, time and sha256")
-            check_jpeg(whole.image, whole.meta.image.w, whole.meta.image.h)
-        except WireError as error:
-            with self._staging.transaction():
-                self._staging.drop(cid)
-            self._reject(outcome, device, cid, str(error))
-            return None
-        return Item(cid, whole.image, header.sha256, whole.meta)
+    def _verified(self, wholes: Sequence[_Whole], outcome: Outcome) -> list[Item]:
+        """Those that are what they claim to be, each once; the pictures are judged side by side."""
+        items: dict[str, Item] = {}
+        for whole, fault in zip(wholes, self._judges.map(_fault, wholes), strict=True):
+            if not fault:
+                items[whole.header.cid] = Item(whole.header.cid, whole.image, whole.header.sha256, whole.meta)
+            elif fault == DAMAGED:
+                self._damaged(whole, outcome)
+            else:
+                with self._staging.transaction():
+                    self._staging.drop(whole.header.cid)
+                self._reject(outcome, whole.device, whole.header.cid, fault)
+        return list(items.values())
 
     def _damaged(self, whole: _Whole, outcome: Outcome) -> None:
         header, device = whole.header, whole.device

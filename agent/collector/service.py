@@ -91,6 +91,7 @@ class CollectorService:
         finally:
             self.ready.clear()
             self.broker.close()
+            self.ingest.close()
             staging.close()
             store.close()
 

@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS split (
     sha256 TEXT NOT NULL,
     meta TEXT,
     corrupt INTEGER NOT NULL DEFAULT 0,
+    staged INTEGER NOT NULL DEFAULT 0,
     since REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS part (
@@ -91,7 +92,7 @@ class Staging:
 
     def room(self, device: str, length: int) -> bool:
         """Whether a device may stage so many bytes more."""
-        sums = "SELECT sum(length), sum(length) FILTER (WHERE device = ?) FROM part JOIN split USING (cid)"
+        sums = "SELECT sum(staged), sum(staged) FILTER (WHERE device = ?) FROM split"
         total, own = self._database.execute(sums, (device,)).fetchone()
         return (own or 0) + length <= DEVICE_BYTES and (total or 0) + length <= TOTAL_BYTES
 
@@ -121,6 +122,8 @@ class Staging:
             database.execute("UPDATE split SET meta = ? WHERE cid = ?", (header.meta.model_dump_json(), cid))
         row = (cid, n, header.i, header.off, len(body), body)
         database.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?, ?, ?)", row)
+        total = "(SELECT sum(length) FROM part WHERE cid = split.cid)"
+        database.execute(f"UPDATE split SET staged = {total} WHERE cid = ?", (cid,))
         return True
 
     def assemble(self, cid: str) -> Assembled | None:
@@ -151,8 +154,8 @@ class Staging:
     def drop(self, cid: str, *, whole: bool = True) -> None:
         """Forget the parts, and with `whole` all that is known of them."""
         self._database.execute("DELETE FROM part WHERE cid = ?", (cid,))
-        if whole:
-            self._database.execute("DELETE FROM split WHERE cid = ?", (cid,))
+        after = "DELETE FROM split WHERE cid = ?" if whole else "UPDATE split SET staged = 0 WHERE cid = ?"
+        self._database.execute(after, (cid,))
 
     def sweep(self, now: float) -> int:
         """Drop what nobody completed; returns how many candidates that were."""

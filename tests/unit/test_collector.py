@@ -38,6 +38,7 @@ class Bench:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ingest.close()
         self.staging.close()
         self.store.close()
 
