@@ -82,7 +82,7 @@ def set_up(machine: Machine, kit: Path) -> None:
     machine.run(
         "tailkeeper", "provision", "--id", "gate-north", "--broker", "127.0.0.1:1883", "--no-tls", *camera, *login
     )
-    machine.edit("/etc/tailkeeper/agent.toml", window_frames=20, budget=0.2, start_spread_s=0.0, frame_age_limit_s=3.0)
+    machine.edit("/etc/tailkeeper/agent.toml", **CONFIG)
     machine.write("/etc/tailkeeper/collector.toml", COLLECTOR)
     machine.write("/etc/mosquitto/conf.d/test.conf", "listener 1883 127.0.0.1\nallow_anonymous true\n")
     machine.write("/opt/wedged", WEDGED)
