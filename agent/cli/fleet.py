@@ -150,6 +150,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Iterable[str]:
             :width
         ].rstrip()
     yield f"{len(rows)} devices, {sum(row['state'] == 'online' for row in rows)} online"
+    if any(row["state"] == "online" and row["spool"] is None for row in rows):
+        yield "some have not sent their figures yet, which they do each minute: --wait 65, or --watch"
 
 
 def _cell(value: Any) -> str:
