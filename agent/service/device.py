@@ -15,7 +15,7 @@ from agent.camera import Cameras, open_cameras
 from agent.clock import Clock
 from agent.control import Control, Desired, rehearse
 from agent.detector import Detector
-from agent.errors import ConfigError
+from agent.errors import ConfigError, SpoolFullError
 from agent.health import Health
 from agent.models import ModelStore, Rollout, Runtime
 from agent.service.operations import Operations
@@ -71,7 +71,10 @@ class Device:
     @contextlib.contextmanager
     def running(self) -> Iterator[Device]:
         """The loops run inside. An unreachable broker delays nothing."""
-        self.spool.recover()
+        try:
+            self.spool.recover()
+        except SpoolFullError as error:  # the spool tries again with every call
+            log.error("spool not recovered yet", extra={"error": str(error)})
         self.control.restore()
         self.broker.start()
         if self.watch:

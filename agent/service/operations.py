@@ -141,6 +141,7 @@ class Operations:
     def stats(self) -> wire.Stats:
         device = self._device
         spool = device.spool.stats()
+        device.broker.alert("spool", spool.degraded)
         report = device.watch.parts.selector.report() if device.watch else {}
         return device.health.stats(
             cameras={

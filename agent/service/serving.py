@@ -144,7 +144,7 @@ def _status(device: Device, watchdog: Watchdog) -> dict[str, Any]:
         "agent": __version__,
         "device": device.settings.device.id,
         "mode": "running" if device.watch else "safe mode",
-        "complaints": watchdog.complaints,
+        "complaints": [*watchdog.complaints, *filter(None, [device.spool.stats().degraded])],
         "broker": device.broker.problem or "connected",
         "stats": device.operations.stats().model_dump(),
     }
