@@ -10,7 +10,7 @@ from typing import Any
 
 from agent.records import Candidate, Frame, Lane, Rows
 from agent.selection.budgets import RANKED, Budget
-from agent.selection.coverage import Coverage, Look, signature
+from agent.selection.coverage import Coverage, Look, Scenes, signature
 from agent.selection.drift import Drift
 from agent.selection.gates import Gate, Gates, thumbnail
 from agent.selection.rules import Rules
@@ -61,6 +61,7 @@ class Camera:
         self._rules = Rules(policy.rules, model.classes, model.serve, state.get("rules"))
         self._frames: int = int(state.get("frames", 0))
         self._last_t: float | None = None
+        self._scenes = Scenes()
         self._coverage = Coverage()
         self._window = Window(RANKED)
         self._waiting: tuple[Evidence, Entry] | None = None
@@ -110,7 +111,8 @@ class Camera:
         height, width = frame.image.shape[:2]
         rows = clean_rows(rows, model.floor, len(model.classes))
         evidence = weigh(rows, width, height, serve=model.serve, odds=model.odds, weights=weights)
-        look = Look(frame.t, signature(thumb), evidence)
+        view = signature(thumb)
+        look = Look(frame.t, view, self._scenes.of(view), evidence)
         reasons: tuple[str, ...] = ()
         if len(evidence.classes):
             rarest = model.classes[int(evidence.classes[int(evidence.tail.argmax())])]
@@ -221,5 +223,5 @@ class Camera:
             picked.append(Candidate(entry.frame, entry.rows, lane, gain, None, entry.reasons))
             self._select(entry)
             balance[lane] -= 1.0
-        self._window.restart(keep=quota < 1)
+        self._window.restart(picked=quota > 0)
         return picked

@@ -22,23 +22,31 @@ Ints: TypeAlias = NDArray[np.intp]
 
 MAX_ROWS = 300
 """What YOLO26n gives at most; more from anywhere else are cut."""
+MAX_OBJECTS = 64
+"""Of a frame; those below add nothing to the picks and cost time."""
 
-_TAIL_SHARE = 1 / 3
-"""A class as rare as the rarest third of all classes has half of the highest weight."""
+_TAIL_SHARE, _TAIL_SLOPE = 1 / 3, 4
+"""A class as rare as the rarest third of all classes has half of the highest weight, one twice as frequent 1/17."""
+_AGAIN, _AGAIN_WRONG = 0.7, 0.9
+"""IoU from which two rows of a class are one object, and the chance that the second one, if served, is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """The distinct objects of one frame, best first: all arrays have one entry per object."""
+    """The distinct objects of one frame, most confident first: all arrays have one entry per object."""
 
     boxes: Floats
     """(n, 4): x1 y1 x2 y2, relative to the frame, 0..1."""
     classes: Ints
     confidence: Floats
+    kinds: Ints
+    """Class x 2, + 1 where it is served: what coverage tells apart."""
+    rank: Ints
+    """How many objects of its kind are more confident."""
     error: Floats
     """Chance that the row is an error, 0..1."""
     tail: Floats
-    """Class weight x (error + half the confidence): worth of the row to the rare lane."""
+    """Worth of the row to the rare lane: class weight x (error^1.5 + half the confidence)."""
     served: int
     """How many of them are at or above the serving threshold."""
 
@@ -46,6 +54,17 @@ class Evidence:
     def eec(self) -> float:
         """Expected error count of the frame."""
         return float(self.error.sum())
+
+
+def overlap(boxes: Floats, others: Floats) -> Floats:
+    """IoU of each of `boxes` (n, 4) with each of `others` (m, 4): (n, m)."""
+    left_top = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    right_bottom = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    size = np.maximum(right_bottom - left_top, 0)
+    common = size[..., 0] * size[..., 1]
+    area, other = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, others))
+    ratio: Floats = common / np.maximum(area[:, None] + other[None, :] - common, 1e-9)
+    return ratio
 
 
 def clean_rows(rows: Rows, floor: float, classes: int) -> Rows:
@@ -80,7 +99,7 @@ def class_weights(counts: Sequence[float] | Floats, need: Mapping[str, float], c
     """
     seen = np.maximum(np.asarray(counts, np.float64), 1.0)
     centre = float(np.quantile(seen, _TAIL_SHARE)) if seen.size else 1.0
-    weights = 1.0 / (1.0 + seen / centre)
+    weights = 1.0 / (1.0 + (seen / centre) ** _TAIL_SLOPE)
     for index, name in enumerate(classes):
         if name in need:
             weights[index] = np.clip(need[name], 0.0, 1.0)
@@ -91,16 +110,30 @@ def weigh(rows: Rows, width: int, height: int, *, serve: float, odds: float, wei
     """Evidence of clean rows (see `clean_rows`) of a frame of `width` x `height` pixels.
 
     Rows with one and the same box are one object under several class names (9.7 % of YOLO26n's boxes above .02): the
-    most confident name stays.
+    most confident name stays. A row on top of a more confident one of its class is the same object again: wrong in 8 of
+    10 cases where it is served (measured on TailStream), no evidence where it is not.
     """
-    if len(rows) > 1:
-        place = rows[:, :4].astype(np.float64) @ np.array([1.0, 7919.0, 104_729.0, 1_299_709.0])
-        _, first = np.unique(place, return_index=True)
-        rows = rows[np.sort(first)]
+    rows = _distinct(rows)[:MAX_OBJECTS]
     confidence = np.minimum(rows[:, 4], np.float32(1.0))
-    chance = repair(confidence, odds)
-    error = np.where(confidence >= serve, 1.0 - chance, chance)
     classes = rows[:, 5].astype(np.intp)
     boxes: Floats = np.clip(rows[:, :4] / np.array([width, height, width, height], np.float32), 0, 1)
-    tail = weights[classes] * (error + 0.5 * confidence)
-    return Evidence(boxes, classes, confidence, error, tail, int((confidence >= serve).sum()))
+    served = confidence >= serve
+    chance = repair(confidence, odds)
+    error = np.where(served, 1.0 - chance, chance)
+    if len(rows) > 1:
+        above = np.tri(len(rows), k=-1, dtype=np.bool_) & (classes[:, None] == classes)
+        again = (above & (overlap(boxes, boxes) > _AGAIN)).any(axis=1)
+        error = np.where(again, np.where(served, _AGAIN_WRONG, 0.0), error)
+    kinds = classes * 2 + served
+    rank = np.tril(kinds[:, None] == kinds, k=-1).sum(axis=1)
+    tail = weights[classes] * (error**1.5 + 0.5 * confidence)
+    return Evidence(boxes, classes, confidence, kinds, rank, error, tail, int(served.sum()))
+
+
+def _distinct(rows: Rows) -> Rows:
+    """The first row of each box."""
+    if len(rows) < 2:
+        return rows
+    place = rows[:, :4].astype(np.float64) @ np.array([1.0, 7919.0, 104_729.0, 1_299_709.0])
+    _, first = np.unique(place, return_index=True)
+    return rows[np.sort(first)]

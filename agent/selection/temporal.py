@@ -11,8 +11,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.selection.coverage import overlap
-from agent.selection.scores import Evidence
+from agent.selection.scores import Evidence, overlap
 
 _NEAR = 0.2
 """IoU from which boxes of neighbouring frames may be one object: things move between two looks."""

@@ -1,5 +1,6 @@
 """The best frames of a stretch of time: a bounded pool while the window is open, greedy picks when it ends.
 
+What is not picked competes once more in the next window, so that a rich stretch is not cut off at its window's end.
 Memory: the pool holds at most `POOL_FRAMES` frames and `POOL_BYTES` of pixels per camera, whatever the window's length.
 Pixels are kept raw because only winners are worth encoding; 4K frames (25 MB) still leave room for four.
 """
@@ -8,37 +9,45 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from agent.records import Frame, Lane, Rows
 from agent.selection.coverage import Look, still_open
 from agent.selection.scores import Floats
 
 POOL_FRAMES = 48
 POOL_BYTES = 100_000_000
+_WINDOWS = 2
+"""In how many windows a frame competes."""
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A frame in the pool: what it would add now, per lane."""
+    """A frame in the pool, and what it would add."""
 
     frame: Frame
     rows: Rows
     look: Look
     open: Floats
-    """Per object: 1 while no selected frame covers it."""
+    """Per object: how much of it no selected frame covers, 0..1."""
     reasons: tuple[str, ...]
     inconsistent: float = 0.0
     """Number of temporal inconsistencies, see `temporal`."""
+    gains: dict[Lane, float] = field(default_factory=dict)
+    """Marginal gain per lane; may only be too high."""
     seen: int = 0
-    """How many of the window's picks `open` takes account of."""
+    """How many of the window's picks `open` and `gains` take account of."""
+    windows: int = 0
+    """In how many windows it has competed in vain."""
 
-    def gain(self, lane: Lane) -> float:
-        """Marginal gain in this lane."""
+    def weigh(self) -> None:
+        """Bring `gains` in line with `open`."""
         evidence = self.look.evidence
-        if lane == "uncertain":
-            return float(evidence.error @ self.open)
-        if lane == "rare":
-            return float(evidence.tail @ self.open)
-        return self.inconsistent
+        self.gains = {
+            "uncertain": float(evidence.error @ self.open),
+            "rare": float(evidence.tail @ self.open),
+            "temporal": self.inconsistent,
+        }
 
 
 @dataclass(slots=True)
@@ -53,7 +62,8 @@ class Window:
 
     def offer(self, entry: Entry) -> None:
         """Take the frame in if it is worth something, at the cost of the one that adds least."""
-        if not any(entry.gain(lane) > 0 for lane in self.lanes):
+        entry.weigh()
+        if not any(entry.gains[lane] > 0 for lane in self.lanes):
             return
         entry.seen = len(self.picks)
         self.entries.append(entry)
@@ -63,23 +73,17 @@ class Window:
 
     def _drop(self) -> None:
         """Give up the frame whose best lane value, relative to that lane's best frame, is the lowest."""
-        best = {lane: max(entry.gain(lane) for entry in self.entries) or 1.0 for lane in self.lanes}
-        worth = [max(entry.gain(lane) / best[lane] for lane in self.lanes) for entry in self.entries]
-        self.entries.pop(min(range(len(worth)), key=worth.__getitem__))
-
-    def discard(self, entry: Entry) -> None:
-        """The frame goes another way."""
-        self.entries = [other for other in self.entries if other.frame is not entry.frame]
-
-    def restart(self, *, keep: bool) -> None:
-        """Begin anew; `keep` lets the best frames so far compete in the next window, for want of budget in this one."""
-        self.start, self.frames = None, 0
-        if not keep:
-            self.entries, self.picks = [], []
+        gains = np.array([[entry.gains[lane] for lane in self.lanes] for entry in self.entries])
+        worth = (gains / np.maximum(gains.max(axis=0), 1e-9)).max(axis=1)
+        self.entries.pop(int(worth.argmin()))
 
     def cover(self, look: Look) -> None:
         """A frame was selected, by whichever lane: it lowers what the others add."""
         self.picks.append(look)
+
+    def discard(self, entry: Entry) -> None:
+        """The frame goes another way."""
+        self.entries = [other for other in self.entries if other.frame is not entry.frame]
 
     def pick(self, lane: Lane) -> tuple[Entry, float] | None:
         """Take out the frame that adds most in this lane, and its gain; None when nothing adds anything.
@@ -87,21 +91,30 @@ class Window:
         Lazy greedy (Minoux 1978): gains only ever shrink, so an entry whose fresh gain still beats every other's stale
         one is the best without a look at the rest.
         """
-        queue = sorted(self.entries, key=lambda entry: entry.gain(lane), reverse=True)
         best: Entry | None = None
-        for entry in queue:
-            if best is not None and best.gain(lane) >= entry.gain(lane):
+        for entry in sorted(self.entries, key=lambda entry: entry.gains[lane], reverse=True):
+            if best is not None and best.gains[lane] >= entry.gains[lane]:
                 break
             self._refresh(entry)
-            if best is None or entry.gain(lane) > best.gain(lane):
+            if best is None or entry.gains[lane] > best.gains[lane]:
                 best = entry
-        if best is None or best.gain(lane) <= 0:
+        if best is None or best.gains[lane] <= 0:
             return None
         self.entries.remove(best)
-        self.cover(best.look)
-        return best, best.gain(lane)
+        return best, best.gains[lane]
+
+    def restart(self, *, picked: bool) -> None:
+        """Begin anew; frames that could not be picked for want of budget lose nothing by it."""
+        self.start, self.frames = None, 0
+        for entry in self.entries:
+            self._refresh(entry)
+            entry.seen, entry.windows = 0, entry.windows + picked
+        self.entries = [entry for entry in self.entries if entry.windows < _WINDOWS]
+        self.picks = []
 
     def _refresh(self, entry: Entry) -> None:
-        for selected in self.picks[entry.seen :]:
-            entry.open = entry.open * still_open(entry.look, selected)
-        entry.seen = len(self.picks)
+        if entry.seen < len(self.picks):
+            for selected in self.picks[entry.seen :]:
+                entry.open = np.minimum(entry.open, still_open(entry.look, selected))
+            entry.seen = len(self.picks)
+            entry.weigh()

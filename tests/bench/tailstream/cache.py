@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.records import Frame, Image, Rows
-from tests.bench.tailstream.shot import FPS, HEIGHT, WIDTH, Plan
+from tests.bench.tailstream.shot import FPS, Plan
 
 SMALL = 160, 120
 """Width and height of the pictures that policies get: enough for every signature, small enough to keep."""
@@ -49,7 +49,7 @@ def cached(folder: Path, plan: Plan, detect: Callable[[Image], Rows], classes: t
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.npz")
-        np.savez(partial, **_render(plan, detect))
+        np.savez(partial, allow_pickle=False, **_render(plan, detect))
         partial.rename(path)
     with np.load(path) as kept:
         cuts, truth_cuts = np.cumsum(kept["row_counts"])[:-1], np.cumsum(kept["truth_counts"])[:-1]
@@ -60,8 +60,9 @@ def cached(folder: Path, plan: Plan, detect: Callable[[Image], Rows], classes: t
 
 def _render(plan: Plan, detect: Callable[[Image], Rows]) -> dict[str, NDArray[np.generic]]:
     images, rows, truth, scenes, poses = [], [], [], [], []
-    scale = np.array([SMALL[0] / WIDTH, SMALL[1] / HEIGHT] * 2 + [1, 1], np.float32)
     for shot in plan.shots():
+        height, width = shot.image.shape[:2]
+        scale = np.array([SMALL[0] / width, SMALL[1] / height] * 2 + [1, 1], np.float32)
         images.append(cv2.resize(shot.image, SMALL, interpolation=cv2.INTER_AREA))
         rows.append(detect(shot.image) * scale)
         truth.append(shot.truth)

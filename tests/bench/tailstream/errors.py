@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.records import Rows
-from agent.selection.coverage import overlap
+from agent.selection.scores import overlap
 from tests.bench.tailstream.cache import Stream
 
 _MATCH = 0.5

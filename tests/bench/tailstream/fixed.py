@@ -54,7 +54,14 @@ class Fixed:
     """A stream of one view, drawn by seed."""
 
     def __init__(
-        self, name: str, view: Image, own: NDArray[np.float32], crops: list[Crop], tail: frozenset[int], frames: int, seed: int
+        self,
+        name: str,
+        view: Image,
+        own: NDArray[np.float32],
+        crops: list[Crop],
+        tail: frozenset[int],
+        frames: int,
+        seed: int,
     ) -> None:
         """`own` is the view's own truth as in `Shot.truth`, ids below 500."""
         self.name, self._frames, self._own = name, frames, own
@@ -102,7 +109,7 @@ class Fixed:
 
 
 def _paste(picture: NDArray[np.float32], crop: Image, centre: tuple[float, float], size: float) -> list[float] | None:
-    """Blend the crop in with soft edges; its relative box and whether too little of it is in view, or None if nothing is."""
+    """Blend the crop in with soft edges; its relative box and whether it is mostly cut off, None if nothing is seen."""
     scale = size * HEIGHT / max(crop.shape[:2])
     w, h = max(4, round(crop.shape[1] * scale)), max(4, round(crop.shape[0] * scale))
     left, top = round(centre[0] * WIDTH - w / 2), round(centre[1] * HEIGHT - h / 2)
@@ -110,7 +117,9 @@ def _paste(picture: NDArray[np.float32], crop: Image, centre: tuple[float, float
     if x2 - x1 < 4 or y2 - y1 < 4:
         return None
     soft = cv2.resize(crop, (w, h), interpolation=cv2.INTER_AREA).astype(np.float32)
-    edge_x, edge_y = (np.minimum(1.0, (np.minimum(np.arange(n), n - 1 - np.arange(n)) + 1) / (0.06 * n + 1)) for n in (w, h))
+    edge_x, edge_y = (
+        np.minimum(1.0, (np.minimum(np.arange(n), n - 1 - np.arange(n)) + 1) / (0.06 * n + 1)) for n in (w, h)
+    )
     alpha = (edge_y[:, None] * edge_x[None, :]).astype(np.float32)[y1 - top : y2 - top, x1 - left : x2 - left, None]
     spot = picture[y1:y2, x1:x2]
     spot += alpha * (soft[y1 - top : y2 - top, x1 - left : x2 - left] - spot)

@@ -89,12 +89,12 @@ def clip_views(folder: Path, half: Half) -> list[Image]:
     views = []
     for path in sorted(folder.iterdir())[0 if half == "tune" else 1 :: 2]:
         video = cv2.VideoCapture(str(path))
-        frames = []
+        frames = list[Image]()
         while len(frames) < 400:
             there, image = video.read()
             if not there:
                 break
-            frames.append(image)
+            frames.append(np.asarray(image, np.uint8))
         video.release()
         views.append(np.median(np.stack(frames[:: max(1, len(frames) // 25)]), axis=0).astype(np.uint8))
     return views

@@ -11,9 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.selection.coverage import overlap, signature
+from agent.records import Rows
+from agent.selection.coverage import signature
 from agent.selection.gates import thumbnail
-from agent.selection.scores import Evidence, class_weights, clean_rows, weigh
+from agent.selection.scores import Floats, Ints, clean_rows, overlap, repair
 from tests.bench.tailstream.cache import Stream
 from tests.bench.tailstream.errors import Verdict
 
@@ -21,10 +22,20 @@ WINDOW = 150
 
 
 @dataclass(frozen=True, slots=True)
+class Scores:
+    """The prototype's scores of a frame's rows: chance of an error; class weight x (that + half the confidence)."""
+
+    boxes: Floats
+    classes: Ints
+    error: Floats
+    tail: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class Signals:
     """What rivals look at, computed once per stream."""
 
-    evidence: list[Evidence]
+    evidence: list[Scores]
     lowest: NDArray[np.float64]
     """Lowest confidence of a served row; 1 where nothing is served."""
     served: NDArray[np.int64]
@@ -41,14 +52,15 @@ class Signals:
         return len(self.evidence)
 
 
-def signals(stream: Stream, counts: Sequence[int], tail: frozenset[int], serve: float, floor: float) -> Signals:
-    """Look once at every frame."""
-    weights = class_weights(counts, {}, stream.classes)
-    height, width = stream.images.shape[1:3]
+def signals(
+    stream: Stream, counts: Sequence[int], tail: frozenset[int], serve: float, floor: float, odds: float
+) -> Signals:
+    """Look once at every frame. The prototype's class weights: the inverse root of the training count."""
+    weights = np.maximum(np.asarray(counts, np.float64), 1.0) ** -0.5
     rows = [clean_rows(r, floor, len(stream.classes)) for r in stream.rows]
     served = [r[r[:, 4] >= serve] for r in rows]
     return Signals(
-        [weigh(r, width, height, serve=serve, odds=2.2, weights=weights) for r in rows],
+        [_score(r, serve, odds, weights) for r in rows],
         np.array([r[:, 4].min() if len(r) else 1.0 for r in served]),
         np.array([len(r) for r in served]),
         np.array([bool(((r[:, 4] > 0.4) & (r[:, 4] < 0.6)).any()) for r in rows]),
@@ -56,6 +68,15 @@ def signals(stream: Stream, counts: Sequence[int], tail: frozenset[int], serve: 
         np.stack([_dhash(image) for image in stream.images]),
         np.stack([signature(thumbnail(image)) for image in stream.images]).astype(np.float32),
     )
+
+
+def _score(rows: Rows, serve: float, odds: float, weights: Floats) -> Scores:
+    _, first = np.unique(rows[:, :4], axis=0, return_index=True)
+    rows = rows[np.sort(first)]
+    confidence, classes = rows[:, 4], rows[:, 5].astype(np.intp)
+    chance = repair(confidence, odds)
+    error = np.where(confidence >= serve, 1 - chance, chance)
+    return Scores(rows[:, :4], classes, error, weights[classes] * (error + 0.5 * confidence))
 
 
 def _dhash(image: NDArray[np.uint8]) -> NDArray[np.bool_]:

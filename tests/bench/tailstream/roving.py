@@ -111,4 +111,5 @@ def _seen(
     ignored = (part < _VISIBLE) | (size < 0.012)
     ids = scene * _SPACE + np.arange(len(labels))
     table = np.column_stack([ids, labels[:, 0], inside.reshape(-1, 4), ignored]).astype(np.float32)
-    return table[part > 0.02]
+    visible: NDArray[np.float32] = table[part > 0.02]
+    return visible

@@ -22,7 +22,7 @@ class Shot:
 
     image: Image
     truth: NDArray[np.float32]
-    """(n, 7): instance id, class, x1 y1 x2 y2 relative to the frame, 1 where it is not judged (cut off, not labelled)."""
+    """(n, 7): instance id, class, x1 y1 x2 y2 relative to the frame, 1 where it is not judged (cut off, unlabelled)."""
     scene: int
     """What is looked at; instance ids are unique over all scenes."""
     pose: tuple[float, float, float]
@@ -57,4 +57,5 @@ def expose(image: NDArray[np.float32], brightness: float, rng: np.random.Generat
     tint = np.array([1.0, 1.0 - 0.06 * (1 - brightness), 1.0 - 0.14 * (1 - brightness)], np.float32)
     top, left = rng.integers(0, 256, 2)
     noise = _grain()[top : top + HEIGHT, left : left + WIDTH] * np.float32(1.5 + 4.0 * (1 - brightness))
-    return np.clip(image * (tint * np.float32(brightness)) + noise, 0, 255).astype(np.uint8)
+    picture: Image = np.clip(image * (tint * np.float32(brightness)) + noise, 0, 255).astype(np.uint8)
+    return picture

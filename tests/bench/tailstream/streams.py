@@ -12,6 +12,7 @@ from agent.detector import Detector
 from agent.detector.coco import coco_counts
 from agent.records import Image, Rows
 from tests.bench.tailstream.cache import Stream, cached
+from tests.bench.tailstream.demo import Demo
 from tests.bench.tailstream.fixed import Fixed
 from tests.bench.tailstream.material import TAIL_CLASSES, Half, Still, clip_views, crops, stills
 from tests.bench.tailstream.roving import Roving
@@ -71,3 +72,11 @@ def coco_streams(assets: Path, half: Half, folder: Path, threads: int = 1) -> It
     assert counts is not None
     for plan in coco_plans(assets, half, detector.detect, counts):
         yield cached(folder, plan, detector.detect, detector.classes)
+
+
+def demo_streams(half: Half, folder: Path, threads: int = 1) -> Iterator[Stream]:
+    """Demo-world streams with the shipped model's rows; seeds, streets and days are the half's own."""
+    detector = Detector(Path("agent/world/model"), floor=FLOOR, threads=threads)
+    base = 1000 if half == "tune" else 2000
+    for seed in range(SEEDS[half]):
+        yield cached(folder, Demo(f"world-{half}-{seed}", FRAMES, base + seed), detector.detect, detector.classes)
