@@ -96,8 +96,10 @@ def outage(folder: Path, items: int) -> Figures:
             device.put(*variants(1, dataclasses.replace(picture, meta=scored), number))
             clock.advance(WEEK_S / items)
         put_s, collected = time.monotonic() - started, resident_mb()
+        device.uplink.paused = True  # until there is somebody to receive
         mosquitto = Mosquitto(folder, port=port).start()
         with Other(collect, port, folder / "store"):
+            device.uplink.paused = False
             drain_s, peak, operator = _drain(device, settings)
         mosquitto.stop()
     rows = list(listing(folder / "store"))
