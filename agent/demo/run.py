@@ -21,6 +21,8 @@ from agent.settings import Loaded, load
 DEMO_CONFIG = Path(__file__).with_name("demo.toml")
 DEMO_SOURCE = "world:street?seed=1"
 DEMO_MODEL = Path(__file__).parents[1] / "world" / "model"
+READY_S = 10.0
+"""How long the collector may take to subscribe."""
 DRAIN_S = 30.0
 """How long the uplink may take, after the last frame, to deliver what is in the spool."""
 
@@ -110,6 +112,7 @@ def _run_until_done(loaded: Loaded, seconds: float, stop: threading.Event, progr
     collector_stop = threading.Event()
     collecting = threading.Thread(target=collector.run, args=(collector_stop,), name="collector")
     collecting.start()
+    collector.ready.wait(READY_S)  # brokers drop what nobody has subscribed to yet, and it would have to be sent again
     try:
         with device.running():
             _collect(device, time.monotonic() + seconds, stop, progress)
