@@ -89,9 +89,7 @@ def test_a_client_with_a_certificate_of_the_authority_gets_in(secured: Mosquitto
         assert len(client.messages.get(timeout=PATIENCE_S).payload) == 100_000
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # paho leaves the socket to be collected
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # paho leaves the socket to be collected
 def test_a_broker_of_another_authority_is_not_spoken_to(
     secured: Mosquitto, authority: Authority, tmp_path: Path
 ) -> None:
