@@ -71,7 +71,7 @@ def configure(tmp_path: Path, pictures: Path, model: Path) -> Configure:
             "[selection]\nbudget = 0.5\nwindow_frames = 10\nshares = { canary = 1.0 }\n"
             "frames_per_day = 0\nbytes_per_day = 0\nlabels_per_day = 0\n"
             f"[image]\nquality = {quality}\n"
-            "[uplink]\nstart_spread_s = 0.0\n"
+            "[uplink]\nstart_spread_s = 0.0\nreceipt_timeout_s = 2.0\n"
             f'[collector]\nstore = "{tmp_path}/store"\n'
         )
         return tmp_path

@@ -64,7 +64,7 @@ class Bench:
 
     def run_to_the_end(self) -> None:
         while not self.watch.ended.is_set():
-            self.watch.step(5.0)
+            self.watch.step(0.2)
 
 
 @pytest.fixture
