@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, cast
 
 import pytest
 
@@ -36,8 +36,13 @@ def broker(mosquitto: Mosquitto) -> BrokerSettings:
 
 
 @pytest.fixture(params=[5, 4], ids=["MQTT 5", "MQTT 3.1.1"])
-def device(request: pytest.FixtureRequest, tmp_path: Path, broker: BrokerSettings) -> Iterator[Controlled]:
-    with Controlled(tmp_path / "device", broker, protocol=request.param) as controlled:
+def protocol(request: pytest.FixtureRequest) -> Literal[4, 5]:
+    return cast("Literal[4, 5]", request.param)
+
+
+@pytest.fixture
+def device(tmp_path: Path, broker: BrokerSettings, protocol: Literal[4, 5]) -> Iterator[Controlled]:
+    with Controlled(tmp_path / "device", broker, protocol=protocol) as controlled:
         yield controlled
 
 
@@ -120,17 +125,16 @@ def test_levels_reach_a_device_through_the_fleets_and_the_groups_topic(device: C
     ids=["wrong type", "unknown key", "impossible value", "not settable", "no JSON", "1 MB of garbage", "no version"],
 )
 def test_an_invalid_configuration_changes_nothing_and_is_reported(
-    tmp_path: Path, broker: BrokerSettings, link: Link, payload: bytes, complaint: str
+    device: Controlled, link: Link, payload: bytes, complaint: str
 ) -> None:
-    with Controlled(tmp_path / "device", broker) as device:
-        link.publish(link.topics(GATE).dn("config"), payload, retain=True)
+    link.publish(link.topics(GATE).dn("config"), payload, retain=True)
 
-        def complained() -> bool:
-            report = link.device(GATE).config
-            return report is not None and any(complaint in f"{e.path} {e.msg}" for e in report.errors)
+    def complained() -> bool:
+        report = link.device(GATE).config
+        return report is not None and any(complaint in f"{e.path} {e.msg}" for e in report.errors)
 
-        assert link.wait(complained, WAIT_S)
-        assert device.agent.applied == []
+    assert link.wait(complained, WAIT_S)
+    assert device.agent.applied == []
 
 
 def test_an_older_configuration_is_not_taken(device: Controlled, link: Link) -> None:
@@ -262,9 +266,11 @@ def test_a_pause_outlasts_a_restart(tmp_path: Path, broker: BrokerSettings, link
 
 
 def test_the_need_map_of_a_group_goes_over_everybodys(device: Controlled, link: Link) -> None:
+    everybody = link.topics("_all").dn("need")
+    assert link.wait(lambda: link.device(GATE).info is not None, WAIT_S)
     link.publish(link.topics("_g_north").dn("need"), NeedMap(version=1, weights={"cat": 9.0}).encode(), retain=True)
-    link.publish(link.topics("_all").dn("need"), NeedMap(version=1, weights={"cat": 2.0, "dog": 3.0}).encode())
-    link.publish(link.topics("_all").dn("need"), b"nonsense")
+    link.publish(everybody, NeedMap(version=1, weights={"cat": 2.0, "dog": 3.0}).encode(), retain=True)
+    link.publish(everybody, b"nonsense", retain=True)
 
     wait_until(lambda: ("need", {"cat": 9.0, "dog": 3.0}) in device.agent.calls, "merged need map")
 
@@ -297,9 +303,8 @@ with Controlled(Path(sys.argv[1]), broker_settings(int(sys.argv[2]), will_delay_
 """
 
 
-@pytest.mark.parametrize("protocol", [5, 4], ids=["MQTT 5", "MQTT 3.1.1"])
 def test_a_device_that_is_killed_leaves_its_will_and_a_late_will_is_ignored(
-    tmp_path: Path, mosquitto: Mosquitto, link: Link, protocol: int
+    tmp_path: Path, mosquitto: Mosquitto, link: Link, protocol: Literal[4, 5]
 ) -> None:
     gate = link.device(GATE)
     command = [sys.executable, "-c", DEVICE, str(tmp_path / "device"), str(mosquitto.port), str(protocol)]
@@ -321,13 +326,16 @@ def test_a_device_that_is_killed_leaves_its_will_and_a_late_will_is_ignored(
         assert gate.status.state == "online"
 
 
-def test_a_model_goes_live_over_the_broker_alone_block_by_block(tmp_path: Path, broker: BrokerSettings) -> None:
+def test_a_model_goes_live_over_the_broker_alone_block_by_block(
+    tmp_path: Path, broker: BrokerSettings, protocol: Literal[4, 5]
+) -> None:
     public = keygen(tmp_path / "key.pem")
     configured = a_bundle(tmp_path / "configured", counter=1)
     bundle = a_bundle(tmp_path / "bundle", counter=2, key=tmp_path / "key.pem")
     link = operator(broker)
     server = BlockServer(link, bundle)
-    device = Controlled(tmp_path / "device", broker, trusted_keys=(public,), configured=configured)
+    facts: dict[str, Any] = {"trusted_keys": (public,), "configured": configured, "protocol": protocol}
+    device = Controlled(tmp_path / "device", broker, **facts)
     steps: list[str | None] = []
     with link, server, device:
         assert link.wait(lambda: link.device(GATE).info is not None, WAIT_S)
@@ -343,7 +351,9 @@ def test_a_model_goes_live_over_the_broker_alone_block_by_block(tmp_path: Path, 
         assert device.running == configured
 
 
-def test_a_model_that_fails_leaves_the_old_one_and_says_why(tmp_path: Path, broker: BrokerSettings) -> None:
+def test_a_model_that_fails_leaves_the_old_one_and_says_why(
+    tmp_path: Path, broker: BrokerSettings, protocol: Literal[4, 5]
+) -> None:
     public = keygen(tmp_path / "key.pem")
     configured = a_bundle(tmp_path / "configured", counter=1)
     bundle = a_bundle(tmp_path / "bundle", counter=2, key=tmp_path / "key.pem")
@@ -353,7 +363,8 @@ def test_a_model_that_fails_leaves_the_old_one_and_says_why(tmp_path: Path, brok
 
     link = operator(broker)
     server = BlockServer(link, bundle)
-    device = Controlled(tmp_path / "device", broker, trusted_keys=(public,), configured=configured, rehearse=refuse)
+    facts: dict[str, Any] = {"trusted_keys": (public,), "configured": configured, "protocol": protocol}
+    device = Controlled(tmp_path / "device", broker, rehearse=refuse, **facts)
     with link, server, device:
         assert link.wait(lambda: link.device(GATE).info is not None, WAIT_S)
         state = ask(link, "model_update", **an_update(bundle).model_dump(mode="json"))
