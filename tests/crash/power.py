@@ -42,7 +42,9 @@ def main() -> int:
             if (life + 1) % 50 == 0:
                 sys.stderr.write(f"{life + 1} power cuts\n")
     accepted, done = len(promises.accepted), len(promises.given_back & promises.accepted)
-    sys.stdout.write(f"power cuts {arguments.cuts}: accepted {accepted}, delivered or set aside {done}, every check held\n")
+    sys.stdout.write(
+        f"power cuts {arguments.cuts}: accepted {accepted}, delivered or set aside {done}, every check held\n"
+    )
     return 0
 
 
