@@ -13,7 +13,7 @@ MODEL   ?=
 SECONDS ?= 60
 OUT     ?=
 
-.PHONY: help install run test check coverage power-cuts fuzz bench-spool bench-fleet lock clean kit deb test-machine soak audit
+.PHONY: help bench-fleet fuzz install run test check chaos power-cuts bench bench-spool test-export kit deb test-machine soak audit lock clean bench-world bench-delivery bench-outage
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -54,6 +54,11 @@ chaos: $(VENV)/.installed-dev
 power-cuts: $(VENV)/.installed-dev
 	unshare --mount $(BIN)/python -m tests.crash.power --cuts 500
 	unshare --mount $(BIN)/python -m tests.crash.control_power --cuts 100
+
+## make fuzz       100,000 mutated control payloads, 50,000 uploads and as many receipts: no crash, nothing applied
+fuzz: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.bench.fuzz_control --count 100000
+	$(BIN)/python -m pytest -m slow tests/model/test_fuzz_delivery.py
 
 ## make bench      every benchmark that needs neither root nor an hour
 bench: bench-world bench-delivery bench-outage bench-fleet
