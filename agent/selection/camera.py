@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 from agent.records import Candidate, Frame, Lane, Rows
 from agent.selection.budgets import RANKED, Budget
+from agent.selection.canary import uniform
 from agent.selection.coverage import Coverage, Look, Scenes, signature
 from agent.selection.drift import Drift
 from agent.selection.gates import Gate, Gates, thumbnail
@@ -169,10 +169,8 @@ class Camera:
         self._coverage.add(entry.look)
         self._window.cover(entry.look)
 
-    def _draw(self, what: str) -> float:
-        """Uniform in [0, 1): fixed by seed, camera, frame number and purpose, whatever happened before."""
-        text = f"{self._salt}|{self._frames}|{what}"
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big") / 2.0**56
+    def _draw(self, purpose: str) -> float:
+        return uniform(self._salt, self._frames, purpose)
 
     # What competes until the window's end
 

@@ -1,10 +1,10 @@
 """What a human will see already: objects of selected frames count no more, so each pick is worth what it adds.
 
 Whole-frame similarity finds duplicates where the camera moves and collapses where it stands still (there all frames
-look alike). Coverage of objects works in both, by place and by time: in the same view, an object where a selected frame
-shows its kind is the same error again; and within seconds, so is one that has only moved. A kind is a class and whether it is
-served: a missed dog and a wrong dog are different errors. Selecting can only lower what other frames are worth (the
-gain is submodular), which is what lets `window` pick greedily and lazily.
+look alike). Coverage of objects works in both, by place and by time: in the same view, an object where a selected
+frame shows its kind is the same error again; and within seconds, so is one that has only moved. A kind is a class and
+whether it is served: a missed dog and a wrong dog are different errors. Selecting can only lower what other frames
+are worth (the gain is submodular), which is what lets `window` pick greedily and lazily.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The best frames of a stretch of time: a bounded pool while the window is open, greedy picks when it ends.
 
-What is not picked competes once more in the next window, so that a rich stretch is not cut off at its window's end.
+What is not picked competes in the next two windows as well, so that a rich stretch is not cut off at its window's end.
 Memory: the pool holds at most `POOL_FRAMES` frames and `POOL_BYTES` of pixels per camera, whatever the window's length.
 Pixels are kept raw because only winners are worth encoding; 4K frames (25 MB) still leave room for four.
 """
@@ -17,7 +17,7 @@ from agent.selection.scores import Floats
 
 POOL_FRAMES = 48
 POOL_BYTES = 100_000_000
-_WINDOWS = 2
+_WINDOWS = 3
 """In how many windows a frame competes."""
 
 

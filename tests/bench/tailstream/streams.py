@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+import agent
 from agent.detector import Detector
 from agent.detector.coco import coco_counts
 from agent.records import Image, Rows
@@ -19,8 +21,21 @@ from tests.bench.tailstream.roving import Roving
 from tests.bench.tailstream.shot import Plan
 
 FLOOR, SERVE = 0.02, 0.25
+DEMO_MODEL = Path(agent.__file__).parent / "world" / "model"
 FRAMES = 1600
-SEEDS = {"tune": 3, "report": 5}
+SEEDS = {"tune": 5, "report": 5}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A stream and what a policy may know of the model that looked at it."""
+
+    kind: str
+    stream: Stream
+    counts: tuple[int, ...]
+    odds: float
+    tail: frozenset[int]
+    """Classes whose errors count for UTM."""
 
 
 def tail_of(counts: tuple[int, ...], share: float = TAIL_CLASSES / 80) -> frozenset[int]:
@@ -65,18 +80,22 @@ def _unlabelled(view: Image, detect: Callable[[Image], Rows]) -> NDArray[np.floa
     return np.column_stack([np.arange(len(rows)), rows[:, 5], boxes, np.ones(len(rows))]).astype(np.float32)
 
 
-def coco_streams(assets: Path, half: Half, folder: Path, threads: int = 1) -> Iterator[Stream]:
-    """The streams of one half with the real YOLO26n's rows."""
+def coco_cases(assets: Path, half: Half, folder: Path, threads: int = 1) -> Iterator[Case]:
+    """The streams of one half with the real YOLO26n's rows; tail = the 26 classes least frequent in train2017."""
     detector = Detector(assets / "models" / "yolo26n.onnx", floor=FLOOR, threads=threads)
     counts = coco_counts(detector.classes)
     assert counts is not None
     for plan in coco_plans(assets, half, detector.detect, counts):
-        yield cached(folder, plan, detector.detect, detector.classes)
+        stream = cached(folder, plan, detector.detect, detector.classes)
+        yield Case(plan.name.split("-")[0], stream, counts, detector.odds, tail_of(counts))
 
 
-def demo_streams(half: Half, folder: Path, threads: int = 1) -> Iterator[Stream]:
-    """Demo-world streams with the shipped model's rows; seeds, streets and days are the half's own."""
-    detector = Detector(Path("agent/world/model"), floor=FLOOR, threads=threads)
+def demo_cases(half: Half, folder: Path, threads: int = 1) -> Iterator[Case]:
+    """Demo-world streams with the shipped model's rows; streets and days are the half's own. Tail = rarest third."""
+    detector = Detector(DEMO_MODEL, floor=FLOOR, threads=threads)
+    assert detector.counts is not None
     base = 1000 if half == "tune" else 2000
     for seed in range(SEEDS[half]):
-        yield cached(folder, Demo(f"world-{half}-{seed}", FRAMES, base + seed), detector.detect, detector.classes)
+        plan = Demo(f"demo-{half}-{seed}", FRAMES, base + seed)
+        stream = cached(folder, plan, detector.detect, detector.classes)
+        yield Case("demo", stream, detector.counts, detector.odds, tail_of(detector.counts, 1 / 3))
