@@ -22,10 +22,11 @@ _BLACK = 10.0
 _WHITE = 247.0
 """Darkest cell of the thumbnail."""
 _STEP, _REACH = 1, 8
-_SHARP = 0.14
-"""Mean difference of neighbours over that of pixels 8 apart: 1/8 is a straight ramp, .2 and more a usable picture."""
-_FLAT = 2.0
-"""Mean difference of pixels 8 apart, in grey levels, below which there is nothing to be sharp."""
+_SHARP = 0.2
+"""Steepest step between neighbours over that of pixels 8 apart: 1/8 is a straight ramp, 1 an edge; an edge that is
+blurred with a sigma of 8 pixels comes to .14. Usable pictures of COCO, clips and the street start at .33."""
+_FLAT = 4.0
+"""Steepest step of pixels 8 apart, in grey levels, below which there is nothing to be sharp."""
 _FROZEN_FRAMES = 10
 """Bit-equal frames in a row before the view counts as frozen: sensors have noise, but codecs repeat a still frame."""
 
@@ -42,12 +43,16 @@ def thumbnail(image: Image) -> Floats:
 
 
 def sharpness(image: Image) -> float:
-    """How much of the contrast is fine, about 1/8 (blurred) to 1 (noise); 1 where there is no contrast to judge."""
+    """How sharp the edges are, from 1/8 (blurred) to 1; 1 where there is no contrast to judge.
+
+    Of the steepest step of each sampled line: a picture of few edges and smooth surfaces has as little fine contrast on
+    average as a blurred one.
+    """
     lines = image[:: max(1, image.shape[0] // 24), :, 1].astype(np.int16)
     if lines.shape[1] <= 2 * _REACH:
         return 1.0
-    coarse = float(np.abs(lines[:, _REACH:] - lines[:, :-_REACH]).mean())
-    return float(np.abs(lines[:, _STEP:] - lines[:, :-_STEP]).mean()) / coarse if coarse > _FLAT else 1.0
+    coarse = float(np.abs(lines[:, _REACH:] - lines[:, :-_REACH]).max(axis=1).mean())
+    return float(np.abs(lines[:, _STEP:] - lines[:, :-_STEP]).max(axis=1).mean()) / coarse if coarse > _FLAT else 1.0
 
 
 @dataclass(slots=True)

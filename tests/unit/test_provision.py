@@ -23,7 +23,8 @@ SAMPLE = Path(__file__).parents[2] / "deploy" / "agent.toml"
 
 
 def toml(text: str) -> dict[str, Any]:
-    return tomllib.loads(text)
+    tables: dict[str, Any] = tomllib.loads(text)
+    return tables
 
 
 class Device:

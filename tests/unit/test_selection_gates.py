@@ -10,7 +10,8 @@ from agent.records import Image
 from agent.selection.gates import Gates, thumbnail
 
 RANDOM = np.random.default_rng(2)
-SCENE: Image = cv2.resize(RANDOM.integers(0, 255, (30, 40, 3), np.uint8), (640, 480), interpolation=cv2.INTER_NEAREST)
+BLOCKS = RANDOM.integers(0, 255, (30, 40, 3), np.uint8)
+SCENE: Image = np.asarray(cv2.resize(BLOCKS, (640, 480), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def judge(gates: Gates, image: Image) -> str | None:
