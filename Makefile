@@ -13,7 +13,7 @@ MODEL   ?=
 SECONDS ?= 60
 OUT     ?=
 
-.PHONY: help bench-fleet fuzz install run test check chaos power-cuts bench bench-spool test-export kit deb test-machine soak audit lock clean bench-world bench-delivery bench-outage
+.PHONY: help bench-tailstream bench-fleet fuzz install run test check chaos power-cuts bench bench-spool test-export kit deb test-machine soak audit lock clean bench-world bench-delivery bench-outage
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -65,6 +65,10 @@ bench: bench-world bench-delivery bench-outage bench-fleet
 
 bench-world bench-delivery bench-outage bench-fleet: bench-%: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.bench.$*
+
+## make bench-tailstream selection against its rivals, with ablation, canary and cost (real stills: TAILKEEPER_ASSETS); build/tailstream.md
+bench-tailstream: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.bench.tailstream --ablation
 
 ## make bench-spool bytes written to the disk per byte of picture (root, loop-mounted ext4)
 bench-spool: $(VENV)/.installed-dev
