@@ -7,7 +7,6 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from agent.records import Image
 from agent.selection.scores import Floats
@@ -22,13 +21,12 @@ _BLACK = 10.0
 """Brightest cell of the thumbnail, of 255: a lens cap or a dead sensor; street lamps alone are brighter."""
 _WHITE = 247.0
 """Darkest cell of the thumbnail."""
-_REACH = 8
-_EDGES = 0.01
-"""The share of the strongest differences that sharpness is judged by: a few sharp edges make a sharp picture."""
-_SHARP = 0.17
-"""Difference of neighbours over that of pixels 8 apart: 1/8 is a straight ramp, COCO pictures have .25 and more."""
-_FLAT = 8
-"""Difference of pixels 8 apart, in grey levels, below which there is nothing to be sharp."""
+_STEP, _REACH = 1, 8
+_SHARP = 0.2
+"""Steepest step between neighbours over that of pixels 8 apart: 1/8 is a straight ramp, 1 an edge; an edge that is
+blurred with a sigma of 8 pixels comes to .14. Usable pictures of COCO, clips and the street start at .33."""
+_FLAT = 4.0
+"""Steepest step of pixels 8 apart, in grey levels, below which there is nothing to be sharp."""
 _FROZEN_FRAMES = 10
 """Bit-equal frames in a row before the view counts as frozen: sensors have noise, but codecs repeat a still frame."""
 
@@ -45,19 +43,16 @@ def thumbnail(image: Image) -> Floats:
 
 
 def sharpness(image: Image) -> float:
-    """How steep the strongest edges are, about 1/8 (blurred) to 1; 1 where there is no edge to judge."""
+    """How sharp the edges are, from 1/8 (blurred) to 1; 1 where there is no contrast to judge.
+
+    Of the steepest step of each sampled line: a picture of few edges and smooth surfaces has as little fine contrast on
+    average as a blurred one.
+    """
     lines = image[:: max(1, image.shape[0] // 24), :, 1].astype(np.int16)
     if lines.shape[1] <= 2 * _REACH:
         return 1.0
-    coarse = _strongest(lines[:, _REACH:] - lines[:, :-_REACH])
-    return _strongest(lines[:, 1:] - lines[:, :-1]) / coarse if coarse > _FLAT else 1.0
-
-
-def _strongest(differences: NDArray[np.int16]) -> float:
-    """Mean of the strongest hundredth of the absolute differences."""
-    counts = np.bincount(np.abs(differences).ravel(), minlength=256)
-    strong = np.cumsum(counts[::-1])[::-1] <= max(_EDGES * counts.sum(), counts[counts.nonzero()[0][-1]])
-    return float(np.average(np.arange(len(counts))[strong], weights=counts[strong]))
+    coarse = float(np.abs(lines[:, _REACH:] - lines[:, :-_REACH]).max(axis=1).mean())
+    return float(np.abs(lines[:, _STEP:] - lines[:, :-_STEP]).max(axis=1).mean()) / coarse if coarse > _FLAT else 1.0
 
 
 @dataclass(slots=True)

@@ -64,7 +64,7 @@ good_rows = st.lists(
 def test_no_rows_break_selection_or_its_budget(stream: list[Rows], budget: float) -> None:
     taken = run(selector(budget=budget), stream)
     canaries = sum(candidate.lane == "canary" for candidate in taken)
-    assert len(taken) - canaries <= budget * len(stream) + 1e-6
+    assert len(taken) <= max(budget * len(stream) + 1e-6, canaries)
     assert len({candidate.frame.index for candidate in taken}) == len(taken)
     for candidate in taken:
         assert np.isfinite(candidate.rows).all()
@@ -87,7 +87,7 @@ def test_300_rows_of_one_or_80_classes_in_every_frame(classes: int) -> None:
         corner, size = random.uniform(0, 30, (300, 2)), random.uniform(1, 15, (300, 2))
         rest = np.column_stack([random.uniform(0.02, 1, 300), random.integers(0, classes, 300)])
         stream.append(np.hstack([corner, corner + size, rest]).astype(np.float32))
-    assert 1 <= len(run(selector(classes), stream)) <= 10
+    assert 8 <= len(run(selector(classes), stream)) <= 10
 
 
 def test_frames_without_any_row_are_left_to_chance() -> None:
