@@ -29,7 +29,7 @@ def noisy(image: Image) -> Image:
         (noisy((SCENE * 0.12).astype(np.uint8)), None),
         (np.zeros_like(SCENE), "black"),
         (np.full_like(SCENE, 253), "blown_out"),
-        (cv2.GaussianBlur(SCENE, (0, 0), 25), "blurred"),
+        (cv2.GaussianBlur(SCENE, (0, 0), 12), "blurred"),
         (np.full_like(SCENE, 120), None),
     ],
     ids=["sharp", "night", "lens cap", "glare", "out of focus", "fog"],

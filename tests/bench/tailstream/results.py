@@ -55,12 +55,13 @@ class Judged:
 
 
 def measure(judged: Iterable[Judged], pickers: Callable[[Judged], Mapping[str, Picker]]) -> Results:
-    """Run policies over streams."""
+    """Run policies over streams; each stream has seeds of its own, the same for all policies."""
     results: Results = defaultdict(list)
-    for one in judged:
+    for index, one in enumerate(judged):
+        seeds = range(DRAWS * index + 1, DRAWS * (index + 1) + 1)
         for name, pick in pickers(one).items():
             for budget in BUDGETS:
-                scores = [score(one.verdicts, pick(budget, seed), budget) for seed in range(1, DRAWS + 1)]
+                scores = [score(one.verdicts, pick(budget, seed), budget) for seed in seeds]
                 results[one.case.kind, budget, name].append(scores)
     return results
 
