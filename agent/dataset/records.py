@@ -1,6 +1,7 @@
 """What travels between the store and a labelling tool: tasks out, human labels in.
 
-A `Prediction` is a guess and a `Label` is a person's word. They are different types, and nothing makes one of the other.
+A `Prediction` is a guess and a `Label` is a person's word. They are different types, and nothing turns one
+into the other.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Literal
 from agent.records import Lane
 
 Verdict = Literal["useful", "duplicate", "junk", "nothing"]
-"""What a labeller says of a frame: worth a label, like another, no picture to learn from, nothing of our classes there."""
+"""What a labeller says of a frame: worth a label, like another, no picture to learn from, none of our classes there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a person says of one candidate. `boxes` empty and verdict "nothing": an empty frame, a label like any other."""
+    """What a person says of one candidate. Verdict "nothing" and no boxes: an empty frame, a label like any other."""
 
     cid: str
     width: int
