@@ -70,6 +70,9 @@ class Label:
     tool: str
     partial: bool = False
     """The tool says that the work on this frame is not finished."""
+    confirmed: bool = False
+    """The tool's own file says that a person looked at this frame and accepted what was drawn before. Without it, boxes
+    that are a pre-annotation's to the last digit are not taken for a person's word."""
 
 
 @dataclass(frozen=True, slots=True)
