@@ -187,13 +187,17 @@ class Watch:
         self._health.inference.add(seconds)
         self._health.counters.add("frames")
         self._tally.add(rows, seconds, parts.seal.thresholds.serve)
-        for wish in self._captures:
-            if wish.camera == frame.camera and frame.mono_ns > wish.asked_ns:
-                parts.selector.manual(frame.camera, wish.reason)
-        parts.selector.consider(frame, rows)
-        self._spool(parts.selector.due())
+        self.consider(frame, rows)
         self.newest[frame.camera] = frame.mono_ns
         self.pulse.beat()
+
+    def consider(self, frame: Frame, rows: Rows) -> None:
+        """Have selection judge a frame that the model has looked at, and keep what it picks."""
+        for wish in self._captures:
+            if wish.camera == frame.camera and frame.mono_ns > wish.asked_ns:
+                self.parts.selector.manual(frame.camera, wish.reason)
+        self.parts.selector.consider(frame, rows)
+        self._spool(self.parts.selector.due())
 
     def _spool(self, candidates: list[Candidate]) -> None:
         """Keep what was picked; only what is safe is charged to the budgets."""

@@ -6,8 +6,13 @@ import argparse
 import dataclasses
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.cli.shell import Commands, command, log, print_json, progress, rate, seconds, share, stop_on_signals
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agent.replay import Compared, Replayed
 
 
 def add_commands(commands: Commands) -> None:
@@ -64,24 +69,30 @@ def _add_replay(commands: Commands) -> None:
     parser.add_argument("--budget", type=share, metavar="B", help="share of the considered frames, 0 to 1")
     parser.add_argument("--fps", type=rate, metavar="R", help="frames considered per second of media time; 0: all")
     parser.add_argument("--seed", type=int, metavar="N", help="seed of the random draws")
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        type=Path,
+        metavar=("A.toml", "B.toml"),
+        help="two policies side by side in one pass of the model",
+    )
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from agent.replay import replay
+    from agent.replay import compare, replay
 
-    result = replay(
-        arguments.source,
-        arguments.model,
-        config=arguments.config,
-        budget=arguments.budget,
-        fps=arguments.fps,
-        seed=arguments.seed,
-        stop=stop_on_signals(),
-        progress=progress,
-    )
+    if arguments.compare and arguments.config:
+        raise ConfigError("--config and --compare exclude each other", remedy="name both policies after --compare")
+    given = {name: getattr(arguments, name) for name in ("budget", "fps", "seed")}
+    given |= {"stop": stop_on_signals(), "progress": progress}
+    result: Replayed | Compared
+    if arguments.compare:
+        result = compare(arguments.source, arguments.model, tuple(arguments.compare), **given)
+    else:
+        result = replay(arguments.source, arguments.model, config=arguments.config, **given)
     progress("")
     if arguments.json:
-        print_json(dataclasses.asdict(result))
+        print_json(result.document())
     else:
         print(result.text())
     return 0

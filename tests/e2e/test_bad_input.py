@@ -128,6 +128,19 @@ def test_a_state_folder_that_may_not_be_written(tailkeeper: Tailkeeper, model: P
     check_refused(done, 2, "device.state_dir", locked, "Permission denied")
 
 
+def test_policies_that_cannot_be_compared(tailkeeper: Tailkeeper, pictures: Path, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[selection]\nbudget = 0.1\n")
+    (tmp_path / "fast.toml").write_text('[[cameras]]\nname = "x"\nsource = "y"\nfps = 0\n')
+    (tmp_path / "masked.toml").write_text('[[cameras]]\nname = "x"\nsource = "y"\nmasks = [[[0, 0], [1, 0], [1, 1]]]\n')
+    command = ("replay", pictures, "--model", model, "--compare")
+    check_refused(tailkeeper(*command, "a.toml", "gone.toml"), 2, "gone.toml")
+    check_refused(tailkeeper(*command, "a.toml", "fast.toml"), 2, "a.toml and fast.toml differ", "fps", "--fps")
+    check_refused(tailkeeper(*command, "a.toml", "masked.toml"), 2, "masks", "the same in both files")
+    check_refused(tailkeeper(*command, "a.toml", "a.toml", "--config", "a.toml"), 2, "--config and --compare")
+    check_refused(tailkeeper("replay", "rtsp://h/x", *command[2:], "a.toml", "a.toml"), 2, "live camera")
+    assert tailkeeper(*command, "a.toml", "fast.toml", "--fps", "5").status == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -137,6 +150,7 @@ def test_a_state_folder_that_may_not_be_written(tailkeeper: Tailkeeper, model: P
         ("replay", "x", "--model", "m", "--budget", "2"),
         ("replay", "x", "--model", "m", "--budget", "nan"),
         ("replay", "x", "--model", "m", "--fps", "-1"),
+        ("replay", "x", "--model", "m", "--compare", "a.toml"),
         ("demo", "--seconds", "soon"),
         ("config", "burn"),
     ],

@@ -82,3 +82,44 @@ def test_budget_one_keeps_every_frame(tailkeeper: Tailkeeper, street: Path) -> N
     document = replayed(tailkeeper, street, "--budget", "1", "--seed", "3")
     assert [row["index"] for row in document["selected"]] == list(range(FRAMES))
     assert {row["probability"] for row in document["selected"]} == {1.0}
+
+
+def policy(folder: Path, name: str, text: str) -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text(f"{POLICY}{UNLIMITED}{text}")
+    return path
+
+
+def test_two_policies_side_by_side_pick_what_each_picks_alone(
+    tailkeeper: Tailkeeper, street: Path, tmp_path: Path
+) -> None:
+    rare = "[selection.shares]\nrare = 0.9\ncanary = 0.1\n[model]\nserve_threshold = 0.4\nselect_floor = 0.1\n"
+    files = policy(tmp_path, "plain", ""), policy(tmp_path, "rare", rare)
+    done = tailkeeper("replay", street, "--model", MODEL, "--json", "--compare", *files)
+    assert done.status == 0, done.err
+    for key, file in zip("ab", files, strict=True):
+        alone = replayed(tailkeeper, street, "--config", file)
+        together = done.json[key]
+        assert together.pop("config") == str(file)
+        assert together | {"ms_per_frame": 0} == alone | {"ms_per_frame": 0}
+    a, b = ({row["index"] for row in done.json[key]["selected"]} for key in "ab")
+    assert {row["index"] for row in done.json["only_a"]} == a - b != set()
+    assert {row["index"] for row in done.json["only_b"]} == b - a != set()
+    assert done.json["both"] == len(a & b)
+
+
+def test_the_comparison_as_a_table(tailkeeper: Tailkeeper, street: Path, tmp_path: Path) -> None:
+    files = policy(tmp_path, "plain", ""), policy(tmp_path, "half", "[image]\nquality = 20\n")
+    done = tailkeeper("replay", street, "--model", MODEL, "--compare", *files)
+    table = {line[:15].strip(): line[15:].split() for line in done.out.splitlines()[:8]}
+    assert table["selected"][0] == table["selected"][1]
+    coarse, fine = (int(text.replace(",", "")) for text in reversed(table["bytes, encoded"]))
+    assert 0 < coarse < fine
+    assert table["only here"] == ["0", "0"]
+
+
+def test_policies_that_leave_chance_open_share_it(tailkeeper: Tailkeeper, street: Path, tmp_path: Path) -> None:
+    (tmp_path / "open.toml").write_text(f"[selection]\nbudget = 0.2\n{UNLIMITED}")
+    done = tailkeeper("replay", street, "--model", MODEL, "--json", "--compare", "open.toml", "open.toml")
+    assert done.json["a"]["selected"] == done.json["b"]["selected"]
+    assert (done.json["only_a"], done.json["only_b"]) == ([], [])
