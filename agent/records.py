@@ -20,6 +20,9 @@ highest confidence first; every row above the selection floor, served or not."""
 Lane = Literal["uncertain", "rare", "canary", "temporal", "rule", "manual"]
 LANES: tuple[Lane, ...] = ("uncertain", "rare", "canary", "temporal", "rule", "manual")
 
+Verdict = Literal["useful", "duplicate", "junk", "nothing"]
+"""What a labeller says of a frame: worth a label, like another, no picture to learn from, none of our classes there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:

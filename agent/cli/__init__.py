@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from agent import __version__
-from agent.cli import collector, device, fleet, model, trial
+from agent.cli import collector, dataset, device, fleet, model, trial
 from agent.errors import TailkeeperError
 
 
@@ -41,6 +41,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tailkeeper {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for each in (trial, device, collector, model, fleet):
+    for each in (trial, device, collector, dataset, model, fleet):
         each.add_commands(commands)
     return parser

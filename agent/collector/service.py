@@ -14,9 +14,10 @@ from typing import Literal
 
 from agent.broker import Broker, Message, Up
 from agent.clock import Clock
+from agent.collector.index import StoreError
 from agent.collector.ingest import Incoming, Ingest, Outcome
 from agent.collector.staging import Staging
-from agent.collector.store import Store, StoreError
+from agent.collector.store import Store
 from agent.errors import ConfigError, WireError
 from agent.settings import Settings
 from agent.wire import HEADER_LIMIT, QUERY_LIMIT, Receipt, Topics

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.collector.store import StoreError, open_database, transaction
+from agent.collector.index import StoreError, open_database, transaction
 from agent.errors import ConfigError
 from agent.wire import CandidateHeader
 

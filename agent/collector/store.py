@@ -1,9 +1,11 @@
-"""The collector's store: images and metadata as files, an index in SQLite. Here is the collector's only use of sqlite3.
+"""The collector's store: images and metadata as files, an index in SQLite.
 
     store/
       images/aa/<cid>.jpg
       meta/aa/<cid>.json        {v, cid, sha256, size, ctype, received, meta}
-      index.sqlite              one row per candidate, rebuilt from the files where it is lost
+      labels/aa/<cid>.<n>.json  what people said of a candidate, every revision (`labels`)
+      exports/<n>.json          which candidates went to a labelling tool
+      index.sqlite              one row per candidate and per label, rebuilt from the files where it is lost
       staging.sqlite            parts of candidates that are not complete (elsewhere where collectors share it)
 
 Files are durable before their row is committed, and the row is committed before the receipt is sent. A candidate has
@@ -17,53 +19,21 @@ import fcntl
 import json
 import logging
 import os
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias
-from urllib.parse import quote
+from typing import Any
 
 from agent import durable
 from agent.clock import Clock, rfc3339
+from agent.collector.index import INDEX, SCHEMA, UNLABELLED, StoreError, describe, look, open_database, transaction
 from agent.errors import ConfigError, ItemError
 from agent.records import Item, Meta
 
 log = logging.getLogger(__name__)
 
-INDEX = "index.sqlite"
 WRITERS = 8
 """Files that are made durable at once."""
-UNLABELLED = "unlabelled"
-Database: TypeAlias = sqlite3.Connection
-StoreError: TypeAlias = sqlite3.OperationalError
-"""The disk or another process refuses: the same may succeed later."""
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS candidate (
-    cid TEXT PRIMARY KEY,
-    device TEXT NOT NULL,
-    camera TEXT NOT NULL,
-    ts TEXT NOT NULL,
-    ts_ns INTEGER NOT NULL,
-    lane TEXT NOT NULL,
-    score REAL NOT NULL,
-    probability REAL,
-    model TEXT NOT NULL,
-    sha256 TEXT NOT NULL,
-    bytes INTEGER NOT NULL,
-    received TEXT NOT NULL,
-    label TEXT NOT NULL DEFAULT 'unlabelled'
-);
-CREATE TABLE IF NOT EXISTS device (
-    device TEXT PRIMARY KEY,
-    last TEXT NOT NULL,
-    stored INTEGER NOT NULL DEFAULT 0,
-    duplicate INTEGER NOT NULL DEFAULT 0,
-    partial INTEGER NOT NULL DEFAULT 0,
-    rejected INTEGER NOT NULL DEFAULT 0,
-    bytes INTEGER NOT NULL DEFAULT 0
-);
-"""
 _COLUMNS = "cid, device, camera, ts, lane, score, probability, model, sha256, bytes, received, label"
 
 
@@ -74,51 +44,6 @@ def image_path(cid: str) -> str:
 
 def meta_path(cid: str) -> str:
     return f"meta/{cid[:2]}/{cid}.json"
-
-
-def open_database(path: Path, schema: str, *, synchronous: str = "FULL") -> Database:
-    """A database that several processes may use at once; transactions are explicit.
-
-    One that is damaged is set aside as ``<name>.bad`` and begun anew. Raises StoreError where the disk refuses.
-    """
-    try:
-        return _open(path, schema, synchronous)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        log.error("database damaged, begun anew", extra={"path": str(path), "error": str(error)})
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(f"{path}{suffix}", f"{path}.bad{suffix}")
-    return _open(path, schema, synchronous)
-
-
-def _open(path: Path, schema: str, synchronous: str) -> Database:
-    database = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute(f"PRAGMA synchronous = {synchronous}")
-        (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
-        database.executescript(schema)
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database
-
-
-@contextlib.contextmanager
-def transaction(database: Database) -> Iterator[None]:
-    """All or nothing; the write lock is taken at the start, so nobody's decision is overtaken."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            database.execute("ROLLBACK")
-        raise
 
 
 class Store:
@@ -135,7 +60,7 @@ class Store:
                     (folder / name / f"{first:02x}").mkdir(exist_ok=True)
                 durable.sync_folder(folder / name)
             self._lock = (folder / "lock").open("w")
-            self._index = open_database(folder / INDEX, _SCHEMA)
+            self._index = open_database(folder / INDEX, SCHEMA)
         except (OSError, StoreError) as error:
             raise ConfigError(f"collector.store {folder}: {error}", remedy="name a folder it may write to") from None
         self._writers = ThreadPoolExecutor(WRITERS, "writer")
@@ -184,7 +109,8 @@ class Store:
 
     def remove(self, cid: str) -> None:
         """Take an item away again: another store has it."""
-        self._index.execute("DELETE FROM candidate WHERE cid = ?", (cid,))
+        for table in ("candidate", "content"):
+            self._index.execute(f"DELETE FROM {table} WHERE cid = ?", (cid,))
         for name in (meta_path(cid), image_path(cid)):
             with contextlib.suppress(FileNotFoundError):
                 (self.folder / name).unlink()
@@ -197,6 +123,7 @@ class Store:
                 *(meta.model.id, sha256, size, received, UNLABELLED),
             ),
         )
+        describe(self._index, cid, meta)
 
     def recover(self) -> dict[str, str]:
         """Adopt candidates whose files are complete and whose row is lost; remove what was never finished.
@@ -264,7 +191,7 @@ def listing(folder: Path) -> Iterator[dict[str, Any]]:
 
     Raises ConfigError where there is no store.
     """
-    with _look(folder) as database:
+    with look(folder) as database:
         for row in database.execute(f"SELECT {_COLUMNS} FROM candidate ORDER BY rowid"):
             record = dict(zip(_COLUMNS.split(", "), row, strict=True))
             yield {**record, "path": image_path(record["cid"])}
@@ -272,22 +199,10 @@ def listing(folder: Path) -> Iterator[dict[str, Any]]:
 
 def devices(folder: Path) -> list[dict[str, Any]]:
     """What each device has sent: last, stored, duplicate, partial, rejected, bytes."""
-    with _look(folder) as database:
+    with look(folder) as database:
         rows = database.execute("SELECT * FROM device ORDER BY device")
         names = [column[0] for column in rows.description]
         return [dict(zip(names, row, strict=True)) for row in rows]
-
-
-@contextlib.contextmanager
-def _look(folder: Path) -> Iterator[Database]:
-    """The index for reading only: beside a running service its shared memory is used and not written."""
-    path = folder / INDEX
-    if not path.exists():
-        raise ConfigError(f"{folder}: no collector's store", remedy="name the folder of collector.store")
-    beside = all(path.with_name(path.name + suffix).exists() for suffix in ("-wal", "-shm"))
-    how = "readonly_shm=1" if beside else "immutable=1"
-    with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro&{how}", uri=True)) as database:
-        yield database
 
 
 def read_meta(folder: Path, cid: str) -> Meta | None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from agent.records import Lane
+from agent.records import Lane, Verdict
 
-Verdict = Literal["useful", "duplicate", "junk", "nothing"]
-"""What a labeller says of a frame: worth a label, like another, no picture to learn from, none of our classes there."""
+__all__ = ["Box", "Label", "Labels", "Prediction", "Problem", "Task", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ import pytest
 
 from agent import durable
 from agent.collector import devices, image_path, listing, meta_path, read_meta
+from agent.collector.index import INDEX
 from agent.collector.ingest import Incoming, Ingest, Outcome
 from agent.collector.jpeg import check_jpeg, declared_size
 from agent.collector.staging import DEVICE_BYTES, KEEP_S, Staging
-from agent.collector.store import INDEX, Store
+from agent.collector.store import Store
 from agent.errors import ConfigError, WireError
 from agent.records import Item
 from agent.wire import Ack, CandidateHeader, Query, decode_candidate, encode_candidate, encode_item, encode_part, split
