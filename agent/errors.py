@@ -9,6 +9,7 @@ TailkeeperError
 │   ├── FrameError      a frame or its rows cannot be used
 │   ├── PrivacyError    a mask or redaction cannot be applied: no image
 │   ├── ItemError       a spooled item is damaged or impossible
+│   ├── LabelError      a human label of a frame cannot be taken
 │   └── WireError       a message breaks the protocol
 └── StopError      the command cannot go on: say why, exit
     ├── ConfigError     the user's input is wrong (exit status 2)
@@ -58,6 +59,10 @@ class PrivacyError(RejectError):
 
 class ItemError(RejectError):
     """A spooled item is damaged, or can never be delivered."""
+
+
+class LabelError(RejectError):
+    """What a labelling tool says of a frame cannot be taken for a person's label."""
 
 
 class WireError(RejectError):
