@@ -188,11 +188,11 @@ def test_two_people_on_one_task_are_two_labels_and_drafts_and_strangers_are_prob
 
 def test_a_file_that_is_not_there_or_too_large_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
-        read(tmp_path / "none.json", {}.get)
+        read(tmp_path / "none.json", work.known([]).get)
     large = tmp_path / "large.json"
     with large.open("wb") as file:
         file.truncate(300 * 1024 * 1024)
-    (problem,) = read(large, {}.get).problems
+    (problem,) = read(large, work.known([]).get).problems
     assert "larger than 256 MiB" in problem.what
 
 
