@@ -76,7 +76,7 @@ bench-spool: $(VENV)/.installed-dev
 
 ## make test-export what needs Ultralytics: parity with its own predictions, export, the shipped model's architecture
 test-export: $(EXPORT)/.installed
-	$(EXPORT)/bin/python -m pytest tests/integration/test_parity.py tests/unit/test_world_export.py tests/unit/test_world_model.py
+	$(EXPORT)/bin/python -m pytest tests/integration/test_parity.py tests/unit/test_world_export.py tests/unit/test_world_model.py tests/unit/test_export_embedding.py
 
 # PyTorch first and pinned: Ultralytics would take whatever is newest, with gigabytes of CUDA.
 $(EXPORT)/.installed: pyproject.toml requirements.lock requirements-export.lock

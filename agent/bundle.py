@@ -62,10 +62,10 @@ class Golden(Record):
 
 
 class Embedding(Record):
-    """An extra output with one vector per frame."""
+    """An extra output with one vector per frame, float32 [1, length]: alike for frames that look alike."""
 
-    name: str
-    length: int = Field(gt=0)
+    name: str = Field(min_length=1, max_length=200)
+    length: int = Field(gt=0, le=65_536)
 
 
 class Manifest(Record):

@@ -17,6 +17,9 @@ Rows: TypeAlias = NDArray[np.float32]
 """What the detector says of one frame: shape (n, 6), x1 y1 x2 y2 (pixels of the frame), confidence, class index;
 highest confidence first; every row above the selection floor, served or not."""
 
+Vector: TypeAlias = NDArray[np.float32]
+"""What a model's extra output says of a whole frame: shape (n,), see `Embedding` in `bundle`."""
+
 Lane = Literal["uncertain", "rare", "canary", "temporal", "rule", "manual"]
 LANES: tuple[Lane, ...] = ("uncertain", "rare", "canary", "temporal", "rule", "manual")
 

@@ -30,6 +30,9 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument("--imgsz", type=int, default=640, metavar="N", help="side of the input in pixels (%(default)s)")
     parser.add_argument("--id", metavar="ID", help="model id (default: the checkpoint's name)")
     parser.add_argument("--counter", type=int, help="must grow with each model of a fleet (default: the time in s)")
+    parser.add_argument(
+        "--embedding", action="store_true", help="also one vector per frame, by which selection compares whole frames"
+    )
     command(model, "keygen", _keygen, "make a key pair for signing bundles", json=True).add_argument(
         "file", type=Path, help="where the private key goes; keep it off the devices"
     )
@@ -69,7 +72,7 @@ def _export(arguments: argparse.Namespace) -> int:
     )
     out = arguments.out or arguments.checkpoint.with_suffix("")
     with contextlib.redirect_stdout(sys.stderr):  # Ultralytics talks
-        manifest = export_bundle(arguments.checkpoint, out, arguments.imgsz, facts)
+        manifest = export_bundle(arguments.checkpoint, out, arguments.imgsz, facts, embedding=arguments.embedding)
     document = manifest.model_dump(mode="json", exclude={"golden"}) | {"out": out}
     return _show(
         arguments, document, [f"{manifest.model_id}: {len(manifest.classes)} classes, {manifest.size} bytes in {out}"]
@@ -123,13 +126,15 @@ def _info(arguments: argparse.Namespace) -> int:
         "bundle": detector.manifest is not None,
         "manifest": facts,
         "golden": len(detector.manifest.golden) if detector.manifest else 0,
+        "embedding": detector.embedding.model_dump() if detector.embedding else None,
     }
     lines = [
         f"{document['model_id']}: {'bundle' if facts else 'bare ONNX'}, sha256 {detector.sha256}",
         f"input {detector.input_size[0]} x {detector.input_size[1]}, {len(detector.classes)} classes: "
         f"{', '.join(detector.classes)}",
         f"training counts {'known' if detector.counts else 'unknown'}, odds x {detector.odds:g}, "
-        f"{document['golden']} golden frames",
+        f"{document['golden']} golden frames, "
+        f"{f'embedding of {detector.embedding.length} values' if detector.embedding else 'no embedding'}",
         *(
             f"{key}: {value}"
             for key, value in facts.items()

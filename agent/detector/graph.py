@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnxruntime as ort
 
-from agent.bundle import Bundle
+from agent.bundle import Bundle, Embedding
 from agent.errors import ModelError
 
 DEFAULT_SIDE = 640
@@ -30,12 +30,15 @@ class Graph:
     stride: int
     """0 where the input's shape is fixed."""
     classes: tuple[str, ...]
+    embedding: Embedding | None
+    """The extra output, where there is one."""
 
 
 def inspect(session: ort.InferenceSession, bundle: Bundle, where: str) -> Graph:
     """Read the graph's facts from its signature, its metadata and the manifest; raises ModelError.
 
-    Ultralytics writes names, stride, imgsz and task as Python literals into the ONNX metadata.
+    Ultralytics writes names, stride, imgsz and task as Python literals into the ONNX metadata; our export adds the name
+    of the extra output, where there is one.
     """
     metadata: dict[str, str] = session.get_modelmeta().custom_metadata_map
     inputs, outputs = session.get_inputs(), session.get_outputs()
@@ -50,8 +53,8 @@ def inspect(session: ort.InferenceSession, bundle: Bundle, where: str) -> Graph:
         or image.shape[1] not in (3, "channels")
     ):
         raise ModelError(f"{where} takes no image: its inputs are {_signature(inputs)}", remedy=EXPORT_REMEDY)
-    embedding = bundle.manifest.embedding.name if bundle.manifest and bundle.manifest.embedding else None
-    detections = [output for output in outputs if output.name != embedding]
+    embedding = _embedding(outputs, bundle, metadata, where)
+    detections = [output for output in outputs if not (embedding and output.name == embedding.name)]
     if len(detections) != 1 or len(detections[0].shape) != 3:
         raise ModelError(
             f"{where} has other outputs than a detector: {_signature(outputs)}",
@@ -65,6 +68,24 @@ def inspect(session: ort.InferenceSession, bundle: Bundle, where: str) -> Graph:
         size=(image.shape[2], image.shape[3]) if fixed else _largest(bundle, metadata),
         stride=0 if fixed else _stride(metadata),
         classes=_classes(bundle, metadata, where),
+        embedding=embedding,
+    )
+
+
+def _embedding(outputs: list[ort.NodeArg], bundle: Bundle, metadata: dict[str, str], where: str) -> Embedding | None:
+    """The extra output that the manifest names, or the metadata of a bare ONNX."""
+    said = bundle.manifest.embedding if bundle.manifest else None
+    name = said.name if said else "" if bundle.manifest else metadata.get("embedding", "")
+    if not name:
+        return None
+    found = next((output for output in outputs if output.name == name), None)
+    match found.shape if found else None:
+        case [1, int(length)] if 0 < length <= 65_536 and said in (None, Embedding(name=name, length=length)):
+            return Embedding(name=name, length=length)
+    wanted = said.length if said else "n"
+    raise ModelError(
+        f"{where} has no output {name!r} of shape [1,{wanted}]: {_signature(outputs)}",
+        remedy="export the bundle again",
     )
 
 

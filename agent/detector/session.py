@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from agent.bundle import Bundle, read_bundle
+from agent.bundle import Bundle, Embedding, read_bundle
 from agent.detector.coco import coco_counts
 from agent.detector.graph import EXPORT_REMEDY, inspect
 from agent.detector.letterbox import Blob, Letterbox, unfit
 from agent.detector.postprocess import Layout, to_rows
 from agent.errors import FrameError, ModelError
-from agent.records import Image, ModelRef, Rows
+from agent.records import Image, ModelRef, Rows, Vector
 from agent.settings import ModelSettings
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,9 @@ class Detector:
         chosen = _choose(providers, cache)
         self._session = _open(bundle, self._where, chosen, self.threads, spinning)
         self._graph = inspect(self._session, bundle, self._where)
+        self.embedding: Embedding | None = self._graph.embedding
+        """The model's extra output, where it has one."""
+        self._outputs = [self._graph.output, *([self.embedding.name] if self.embedding else [])]
         self._letterbox = Letterbox(self._graph.size, stride=self._graph.stride, half=self._graph.half)
         self.manifest = bundle.manifest
         self.model = ModelRef(id=bundle.model_id, sha256=bundle.sha256)
@@ -79,16 +82,21 @@ class Detector:
 
         Raises FrameError for what is no image, ModelError where the model fails.
         """
+        return self.look(image)[0]
+
+    def look(self, image: Image) -> tuple[Rows, Vector | None]:
+        """As `detect`, with the embedding of the frame where the model gives one."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise FrameError(
                 f"an image of shape {image.shape} and type {image.dtype}", remedy="height x width x 3 bytes"
             )
         blob, place = self._letterbox.blob(image)
-        rows = to_rows(self._run(blob), self._layout, self.floor)
+        output, embedding = self._run(blob)
+        rows = to_rows(output, self._layout, self.floor)
         if len(rows) and rows[:, 5].max() >= len(self.classes):
             raise self._class_error(int(rows[:, 5].max()) + 1)
         unfit(rows[:, :4], place, image.shape[:2])
-        return rows
+        return rows, embedding
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -125,12 +133,13 @@ class Detector:
         """Width and height of the model's input in pixels; the largest ones where its shape is dynamic."""
         return self._graph.size[1], self._graph.size[0]
 
-    def _run(self, blob: Blob) -> Rows:
+    def _run(self, blob: Blob) -> tuple[Rows, Vector | None]:
+        """The output for one image, and its embedding."""
         try:
-            (output,) = self._session.run([self._graph.output], {self._graph.input: blob})
+            output, *extra = self._session.run(self._outputs, {self._graph.input: blob})
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base of their own
             raise ModelError(f"{self._where} fails while it runs: {_first_line(error)}", remedy=EXPORT_REMEDY) from None
-        return np.asarray(output[0], dtype=np.float32)
+        return np.asarray(output[0], np.float32), np.asarray(extra[0][0], np.float32) if extra else None
 
     def _try(self) -> Layout:
         """Run the model once on noise: learn the output's layout, see that it is one of a detector, and warm up.
@@ -138,7 +147,9 @@ class Detector:
         An end-to-end output gives 300 rows even of noise, so it also shows whether there are more classes than names.
         """
         noise = np.random.default_rng(0).integers(0, 256, (*self._graph.size, 3), dtype=np.uint8)
-        output = self._run(self._letterbox.blob(noise)[0])
+        output, embedding = self._run(self._letterbox.blob(noise)[0])
+        if embedding is not None and not np.isfinite(embedding).all():
+            raise ModelError(f"{self._where} gives an embedding that is not finite", remedy=EXPORT_REMEDY)
         manifest_layout = self.manifest.output if self.manifest else None
         layout: Layout = manifest_layout or ("end2end" if output.shape[1] == 6 else "raw")
         if layout == "raw":

@@ -57,6 +57,7 @@ def write_bundle(folder: Path, onnx: bytes, facts: Facts) -> Manifest:
         thresholds=Thresholds(serve=SERVE, floor=FLOOR),
         calibration=Calibration(odds=facts.odds),
         golden=facts.golden,
+        embedding=detector.embedding,
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(onnx)
@@ -64,10 +65,15 @@ def write_bundle(folder: Path, onnx: bytes, facts: Facts) -> Manifest:
     return manifest
 
 
-def export_bundle(ckpt: Path, folder: Path, imgsz: int | tuple[int, int], facts: Facts) -> Manifest:
-    """Export an Ultralytics checkpoint into a bundle folder; `imgsz` is a side or (height, width) in pixels."""
+def export_bundle(
+    ckpt: Path, folder: Path, imgsz: int | tuple[int, int], facts: Facts, *, embedding: bool = False
+) -> Manifest:
+    """Export an Ultralytics checkpoint into a bundle folder; `imgsz` is a side or (height, width) in pixels.
+
+    With `embedding` the model also says, in one vector, what the whole picture looks like.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    exported = export_checkpoint(ckpt, folder / MODEL_FILE, imgsz)
+    exported = export_checkpoint(ckpt, folder / MODEL_FILE, imgsz, embedding=embedding)
     return write_bundle(folder, exported.read_bytes(), facts)
 
 

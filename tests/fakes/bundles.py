@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from agent.bundle import MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, Golden, Input, Manifest
+from agent.bundle import MANIFEST_FILE, MODEL_FILE, SIGNATURE_FILE, Embedding, Golden, Input, Manifest
 from agent.models import sign
 from agent.wire import ModelUpdate
 from tests.fakes.models import NAMES, a_model, end2end
@@ -25,6 +25,7 @@ def a_bundle(
     classes: Sequence[str] = NAMES,
     golden: Sequence[Golden] = (),
     model: bytes | None = None,
+    embedding: Embedding | None = None,
 ) -> Path:
     """A bundle of `model`, or of one that always sees `ROWS`; no two counters give the same file. Signed with `key`."""
     folder.mkdir(parents=True)
@@ -39,6 +40,7 @@ def a_bundle(
         output="end2end",
         classes=tuple(classes),
         golden=tuple(golden),
+        embedding=embedding,
     )
     (folder / MANIFEST_FILE).write_text(manifest.model_dump_json())
     if key:

@@ -25,9 +25,13 @@ def a_model(
     half: bool = False,
     metadata: Mapping[str, str] | None = None,
     extra_output: bool = False,
+    embedding: int = 0,
     channels: int = 3,
 ) -> bytes:
-    """A model that answers every image of `size` (height, width) with the array `output`."""
+    """A model that answers every image of `size` (height, width) with the array `output`.
+
+    `embedding`: length of an extra output of that name, which is the picture's mean (of 1), again and again.
+    """
     kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     answer = np.asarray(output, np.float16 if half else np.float32)
     zero = numpy_helper.from_array(np.zeros(1, answer.dtype), "zero")
@@ -40,12 +44,17 @@ def a_model(
     if extra_output:
         nodes.append(helper.make_node("Identity", ["mean"], ["output1"]))
         outputs.append(helper.make_tensor_value_info("output1", kind, ()))
+    constants = [zero, numpy_helper.from_array(answer, "answer")]
+    if embedding:
+        constants.append(numpy_helper.from_array(np.ones((1, embedding), answer.dtype), "ones"))
+        nodes.append(helper.make_node("Mul", ["mean", "ones"], ["embedding"]))
+        outputs.append(helper.make_tensor_value_info("embedding", kind, (1, embedding)))
     graph = helper.make_graph(
         nodes,
         "fake",
         [helper.make_tensor_value_info("images", kind, (1, channels, *size))],
         outputs,
-        [zero, numpy_helper.from_array(answer, "answer")],
+        constants,
     )
     model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=[helper.make_opsetid("", OPSET)])
     facts = {"task": task, "stride": "32", **(metadata or {})}

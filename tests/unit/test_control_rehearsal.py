@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.bundle import Golden
+from agent.bundle import Embedding, Golden
 from agent.control import rehearse
 from agent.control.rehearsal import compare, try_model
 from agent.errors import ModelError
@@ -40,6 +40,16 @@ def test_a_model_that_finds_what_its_golden_frames_hold_passes_in_a_process_of_i
 ) -> None:
     new = a_bundle(tmp_path / "new", counter=2, golden=[GOLDEN])
     rehearse(floor=0.02, threads=1, providers=["cpu"])(new, current)
+
+
+def test_a_model_with_an_embedding_passes_and_one_that_only_claims_to_have_it_does_not(
+    tmp_path: Path, current: Path
+) -> None:
+    said = Embedding(name="embedding", length=8)
+    model = a_model(end2end(ROWS), embedding=8)
+    attempt(a_bundle(tmp_path / "new", golden=[GOLDEN], model=model, embedding=said), current)
+    with pytest.raises(ModelError, match="no output 'embedding'"):
+        attempt(a_bundle(tmp_path / "other", golden=[GOLDEN], embedding=said), current)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.bundle import Embedding
 from agent.detector import PROVIDERS, Detector, usable_cores
 from agent.detector.coco import COCO_COUNTS
 from agent.detector.letterbox import PADDING, Letterbox, fit, unfit
@@ -139,6 +140,44 @@ def test_coco_classes_bring_coco_counts() -> None:
     detector = Detector(a_model(end2end([]), names=tuple(COCO_COUNTS)), floor=0.02)
     assert detector.counts is not None
     assert (len(detector.counts), sum(detector.counts)) == (80, 860_001)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_an_embedding_comes_with_the_rows_of_a_model_that_has_one(tmp_path: Path, half: bool) -> None:
+    model = a_model(end2end([[8, 8, 24, 24, 0.5, 1]]), embedding=5, half=half)
+    said = {"name": "embedding", "length": 5}
+    detector = Detector(a_bundle(tmp_path, model, embedding=said), floor=0.02)
+    rows, embedding = detector.look(a_picture())
+    assert rows.tolist() == detector.detect(a_picture()).tolist() != []
+    assert embedding is not None
+    assert embedding.dtype == np.float32
+    assert embedding.tolist() == pytest.approx([50 / 255] * 5, abs=1e-3)
+    assert detector.embedding == Embedding(name="embedding", length=5)
+
+
+def test_a_bare_onnx_tells_of_its_embedding_in_its_metadata() -> None:
+    model = a_model(end2end([]), embedding=5, metadata={"embedding": "embedding"})
+    detector = Detector(model, floor=0.02)
+    assert detector.embedding == Embedding(name="embedding", length=5)
+    assert Detector(a_model(end2end([])), floor=0.02).look(a_picture())[1] is None
+
+
+@pytest.mark.parametrize(
+    ("embedding", "model"),
+    [
+        ({"name": "embedding", "length": 4}, a_model(end2end([]), embedding=5)),
+        ({"name": "gone", "length": 5}, a_model(end2end([]), embedding=5)),
+        ({"name": "output0", "length": 300}, a_model(end2end([]))),
+        (None, a_model(end2end([]), embedding=5)),
+    ],
+    ids=["length", "name", "rows", "unsaid"],
+)
+def test_manifest_and_model_must_agree_on_the_embedding(
+    tmp_path: Path, embedding: dict[str, Any] | None, model: bytes
+) -> None:
+    with pytest.raises(ModelError, match=r"no output|other outputs") as caught:
+        Detector(a_bundle(tmp_path, model, embedding=embedding), floor=0.02)
+    assert caught.value.remedy
 
 
 def test_threads_are_physical_cores_unless_said_otherwise() -> None:
