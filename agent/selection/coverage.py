@@ -28,8 +28,8 @@ _MOVED_S = 8.0
 """How long a thing that moves is taken for the same; what it counts grows evenly over this time."""
 _STRANGE, _ALIKE = 0.7, 0.9
 """Cosines of two palettes: below, two scenes are different places; above, one; in between, in proportion."""
-_MIDDLE, _COLOUR_STEP = 64.0, 43
-"""The level that a picture's median is brought to, and the width of a step of each colour."""
+_MIDDLE = 1.5
+"""The step, of six per colour, that a picture's median is brought to."""
 _FRAMES, _OBJECTS = 512, 1024
 """How many selected frames and objects of them are remembered per camera; the oldest go first."""
 _TTL_S = 6 * 3600.0
@@ -46,9 +46,8 @@ def signature(thumb: Floats) -> Floats:
 
 def palette(thumb: Floats) -> Floats:
     """Which colours the picture has, wherever they are: (216,), unit length, unmoved by brightness and small shifts."""
-    scaled = thumb * (_MIDDLE / max(float(np.median(thumb)), 8.0))
-    steps = np.minimum(scaled, 255.0).astype(np.intp) // _COLOUR_STEP
-    counts = np.bincount((steps @ np.array([36, 6, 1])).ravel(), minlength=216)
+    steps = np.floor(np.minimum(thumb * (_MIDDLE / max(float(np.median(thumb)), 8.0)), 5))
+    counts = np.bincount((steps @ np.array([36, 6, 1], np.float32)).ravel().astype(np.intp), minlength=216)
     shares: Floats = np.sqrt(counts / counts.sum())
     return shares
 
@@ -162,9 +161,10 @@ class Coverage:
         evidence = look.evidence
         frames = min(self._frames, _FRAMES)
         age = np.abs(look.t - self._seen[:frames])
-        strange = np.where(self._scenes[:frames] == look.scene, age / _MOVED_S, 1.0)
-        away = np.flatnonzero((self._scenes[:frames] != look.scene) & ~same_view)
-        strange[away] = _unlike(self._palettes[away] @ look.palette)
+        here = self._scenes[:frames] == look.scene
+        strange = np.where(here, age / _MOVED_S, 1.0)
+        if not (here | same_view).all():
+            strange = np.where(here | same_view, strange, _unlike(self._palettes[:frames] @ look.palette))
         near = np.flatnonzero((strange < 1) & (age < _TTL_S))
         left: Floats = np.ones(len(evidence.kinds), np.float32)
         if len(near):

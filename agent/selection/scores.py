@@ -62,12 +62,13 @@ class Evidence:
 
 def overlap(boxes: Floats, others: Floats) -> Floats:
     """IoU of each of `boxes` (n, 4) with each of `others` (m, 4): (n, m)."""
-    left_top = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    right_bottom = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    size = np.maximum(right_bottom - left_top, 0)
-    common = size[..., 0] * size[..., 1]
-    area, other = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, others))
-    ratio: Floats = common / np.maximum(area[:, None] + other[None, :] - common, 1e-9)
+    left, top, right, bottom = boxes.T[:, :, None]
+    left2, top2, right2, bottom2 = others.T
+    width = np.minimum(right, right2) - np.maximum(left, left2)
+    height = np.minimum(bottom, bottom2) - np.maximum(top, top2)
+    common = np.maximum(width, 0) * np.maximum(height, 0)
+    area, other = (right - left) * (bottom - top), (right2 - left2) * (bottom2 - top2)
+    ratio: Floats = common / np.maximum(area + other - common, 1e-9)
     return ratio
 
 
