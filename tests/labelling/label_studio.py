@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from agent.dataset.records import Box
-from tests.labelling.work import WHEN, WHO, Answer, image_size
+from tests.labelling.work import WHEN, WHO, WORDS, Answer, image_size
 
 USER = {"id": 3, "email": WHO, "first_name": "Ann", "last_name": ""}
-WORDS = {"nothing": "nothing there"}
 
 
 def export(folder: Path, answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
@@ -25,6 +24,13 @@ def export(folder: Path, answers: Mapping[str, Answer]) -> list[dict[str, Any]]:
             task["annotations"].append(annotation(number, *seen(folder, imported), answer))
         tasks.append(task)
     return tasks
+
+
+def answer(folder: Path, answers: Mapping[str, Answer]) -> Path:
+    """The file that the project exports."""
+    path = folder / "export.json"
+    path.write_text(json.dumps(export(folder, answers)))
+    return path
 
 
 def annotation(number: int, width: int, height: int, answer: Answer) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from agent.dataset.records import Box, Prediction, Task, Verdict
 WHO, WHEN = "ann@example.org", "2026-03-01T12:00:00.000Z"
 NAMES = ("car", "Straßenbahn", "traffic light", "猫, or dog", 'a "quoted" <b> & c')
 """Classes whose names have what formats stumble over."""
+WORDS = {"nothing": "nothing there"}
+"""What a labeller reads for a verdict, where it is not the verdict's own name."""
 
 
 @dataclass(frozen=True)

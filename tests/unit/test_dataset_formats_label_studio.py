@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from agent.dataset.formats import FORMATS
-from agent.dataset.records import Box, Labels, Prediction, Task
+from agent.dataset.records import Box, Labels, Task
 from agent.errors import ConfigError
 from tests.labelling import label_studio as tool
 from tests.labelling import work
@@ -26,23 +24,6 @@ def back(folder: Path, tasks: list[Task], tree: Any) -> Labels:
     path = folder / "export.json"
     path.write_text(tree if isinstance(tree, str) else json.dumps(tree))
     return read(path, work.known(tasks).get)
-
-
-@given(work.labelled())
-def test_boxes_come_back_as_a_person_drew_them(
-    tmp_path_factory: pytest.TempPathFactory, frame: tuple[int, int, tuple[Prediction, ...], tuple[Box, ...]]
-) -> None:
-    width, height, guesses, drawn = frame
-    folder = tmp_path_factory.mktemp("labels")
-    tasks = [work.task(folder, 1, width, height, guesses)]
-    write(tasks, folder / "out", NAMES)
-    found = back(folder, tasks, tool.export(folder / "out", {tasks[0].cid: Answer(drawn)}))
-    assert not found.problems
-    (label,) = found.labels
-    assert work.same(label.boxes, drawn)
-    assert (label.cid, label.width, label.height) == (tasks[0].cid, width, height)
-    assert (label.who, label.when, label.tool, label.confirmed) == (WHO, work.WHEN, "label-studio", True)
-    assert label.verdict == ("useful" if drawn else "nothing")
 
 
 def test_all_guesses_of_a_frame_are_one_prediction_with_scores_in_percent_of_the_image(tmp_path: Path) -> None:
@@ -78,23 +59,6 @@ def test_images_are_links_or_addresses(tmp_path: Path) -> None:
     (remote,) = json.loads((tmp_path / "far" / "tasks.json").read_text())
     assert remote["data"]["image"] == f"https://store.example/images/{task.cid[:2]}/{task.cid}.jpg"
     assert not (tmp_path / "far" / "images").exists()
-
-
-@pytest.mark.parametrize(
-    ("said", "drawn", "verdict", "kept"),
-    [
-        ("useful", 1, "useful", 1),
-        ("nothing", 0, "nothing", 0),
-        ("junk", 1, "junk", 0),
-        ("duplicate", 0, "duplicate", 0),
-        (None, 0, "nothing", 0),
-    ],
-)
-def test_verdicts_are_kept(tmp_path: Path, said: Any, drawn: int, verdict: str, kept: int) -> None:
-    tasks = [work.task(tmp_path, 1)]
-    write(tasks, tmp_path / "out", NAMES)
-    found = back(tmp_path, tasks, tool.export(tmp_path / "out", {tasks[0].cid: Answer((CAR,) * drawn, said)}))
-    assert [(label.verdict, len(label.boxes)) for label in found.labels] == [(verdict, kept)]
 
 
 def _set(**changes: Any) -> Callable[[dict[str, Any]], None]:
@@ -194,29 +158,3 @@ def test_a_file_that_is_not_there_or_too_large_is_refused(tmp_path: Path) -> Non
         file.truncate(300 * 1024 * 1024)
     (problem,) = read(large, work.known([]).get).problems
     assert "larger than 256 MiB" in problem.what
-
-
-json_trees = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@given(st.data())
-def test_no_garbage_crashes_the_reader(tmp_path_factory: pytest.TempPathFactory, draw: st.DataObject) -> None:
-    folder = tmp_path_factory.mktemp("garbage")
-    tasks = [work.task(folder, 1)]
-    write(tasks, folder / "out", NAMES)
-    tree: Any = tool.export(folder / "out", {tasks[0].cid: Answer((CAR,), "useful")})
-    place: Any = tree
-    while isinstance(place, (dict, list)) and place:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-        key = draw.draw(st.sampled_from(keys))
-        if draw.draw(st.booleans()) or not isinstance(place[key], (dict, list)):
-            place[key] = draw.draw(json_trees)
-            break
-        place = place[key]
-    text = json.dumps(tree)
-    found = back(folder, tasks, draw.draw(st.sampled_from([text, text[: len(text) // 2], "[" * 100_000])))
-    assert all(problem.what and problem.remedy for problem in found.problems)

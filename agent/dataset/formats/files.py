@@ -6,7 +6,6 @@ import json
 import lzma
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -48,24 +47,37 @@ class Tree(Protocol):
         """One file's bytes. Raises LabelError where it cannot be had."""
 
 
+class Part:
+    """What is below one folder of a tree, named from there."""
+
+    def __init__(self, tree: Tree, top: PurePosixPath) -> None:
+        self._tree = tree
+        self._top = "" if str(top) == "." else f"{top}/"
+
+    def names(self) -> list[str]:
+        return [name.removeprefix(self._top) for name in self._tree.names() if name.startswith(self._top)]
+
+    def read(self, name: str) -> bytes:
+        return self._tree.read(self._top + name)
+
+
 class Folder:
     """Files below a folder; links that lead out of it are refused."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.resolve()
+        self._names = sorted(
+            path.relative_to(self._root).as_posix() for path in self._root.rglob("*") if path.is_file()
+        )
 
     def names(self) -> list[str]:
-        return sorted(path.relative_to(self._root).as_posix() for path in _files(self._root))
+        return self._names
 
     def read(self, name: str) -> bytes:
         path = (self._root / name).resolve()
         if not path.is_relative_to(self._root):
             raise LabelError("leads out of the folder", remedy="put the file itself there")
         return content(path)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
 
 
 class Archive:

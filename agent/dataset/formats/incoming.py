@@ -10,13 +10,13 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from pydantic import ValidationError
 
 from agent.dataset.formats.outgoing import within
 from agent.dataset.records import Box, Label, Labels, Prediction, Problem, Task, Verdict
-from agent.errors import LabelError
+from agent.errors import ConfigError, LabelError
 
 Known: TypeAlias = Callable[[str], "Task | None"]
 """A candidate by its id, as it was exported; None where there is none."""
@@ -41,6 +41,9 @@ class Gathering:
     source: str
     labels: list[Label] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
+    """Candidates in which nothing is a person's."""
+    met: set[str] = field(default_factory=set)
 
     @contextlib.contextmanager
     def at(self, where: str = "") -> Iterator[None]:
@@ -57,7 +60,25 @@ class Gathering:
     def refuse(self, where: str, what: str, remedy: str) -> None:
         self.problems.append(Problem(f"{self.source}: {where}" if where else self.source, what, remedy))
 
+    def take(self, task: Task, boxes: Sequence[Box], said: str | None, author: Author) -> None:
+        """A frame from a format without authors: a person's if it has a verdict, or a box that is no pre-annotation."""
+        if task.cid in self.met:
+            raise LabelError(f"{task.cid} is in this file twice", remedy="leave one of them")
+        self.met.add(task.cid)
+        if not said and only_guesses(boxes, task.predictions):
+            self.unseen.append(task.cid)
+            return
+        word = verdict(said, boxes)
+        kept = tuple(boxes) if word == "useful" else ()
+        size = task.width, task.height
+        self.labels.append(Label(task.cid, *size, kept, word, *author, confirmed=bool(said)))
+
     def result(self) -> Labels:
+        """What was found; frames in which nothing is a person's are one problem together."""
+        if self.unseen:
+            some = ", ".join(self.unseen[:3]) + (", ..." if len(self.unseen) > 3 else "")
+            what = f"{len(self.unseen)} frames without a verdict have no box, or only pre-annotations: {some}"
+            self.refuse("", what, "say useful, nothing there, duplicate or junk of each that somebody has looked at")
         return Labels(tuple(self.labels), tuple(self.problems))
 
 
@@ -72,6 +93,30 @@ def candidate(known: Known, name: str) -> Task:
             f"{found[1]} is no candidate of this store", remedy="import into the store it was exported from"
         )
     return task
+
+
+def same_size(task: Task, width: int | None, height: int | None) -> None:
+    """Raise LabelError where the boxes were drawn on an image of another size; None is a size that nobody tells."""
+    if (width or task.width, height or task.height) != (task.width, task.height):
+        what = f"drawn on an image of {width}x{height}, not {task.width}x{task.height}"
+        raise LabelError(what, remedy="label the exported image")
+
+
+class Author(NamedTuple):
+    who: str
+    when: str
+    tool: str
+
+
+def author(tool: str, who: str, when: str) -> Author:
+    """Whom the user names for a format that does not say. Raises ConfigError."""
+    if not who.strip() or not when.strip():
+        what = f"{tool} files do not say who labelled them, and when"
+        raise ConfigError(what, remedy="say --who NAME and --when 2026-03-01T12:00:00Z")
+    try:
+        return Author(who.strip(), moment(when), tool)
+    except LabelError as error:
+        raise ConfigError(error.what, remedy=error.remedy) from None
 
 
 def box(task: Task, name: object, xyxy: Sequence[float]) -> Box:

@@ -41,7 +41,7 @@ def write(tasks: Sequence[Task], folder: Path, classes: Sequence[str], *, url: s
 
 def _address(task: Task, folder: Path, url: str) -> str:
     if url:
-        return f"{url.rstrip('/')}/{task.image.parent.name}/{task.image.name}"
+        return outgoing.address(task, url)
     return f"{LOCAL}{folder.name}/images/{outgoing.place(task, folder / 'images').name}"
 
 
@@ -76,8 +76,12 @@ def _task(task: Task, image: str) -> dict[str, Any]:
 
 def _region(task: Task, number: int, box: Box, score: float) -> dict[str, Any]:
     x1, y1, x2, y2 = box.xyxy
-    across, down = 100 / task.width, 100 / task.height
-    value = {"x": x1 * across, "y": y1 * down, "width": (x2 - x1) * across, "height": (y2 - y1) * down}
+    value = {
+        "x": 100 * x1 / task.width,
+        "y": 100 * y1 / task.height,
+        "width": 100 * (x2 - x1) / task.width,
+        "height": 100 * (y2 - y1) / task.height,
+    }
     return {
         "id": f"guess{number}",
         "from_name": "label",
@@ -216,11 +220,7 @@ def _box(task: Task, region: _Region, number: int) -> Box:
         raise LabelError(
             f"region {number + 1} is a {incoming.shown(kind)}", remedy="draw a rectangle with a class instead"
         )
-    if (region.original_width or task.width, region.original_height or task.height) != (task.width, task.height):
-        size = f"{region.original_width}x{region.original_height}"
-        raise LabelError(
-            f"drawn on an image of {size}, not {task.width}x{task.height}", remedy="label the exported image"
-        )
+    incoming.same_size(task, region.original_width, region.original_height)
     value = _Rectangle.model_validate(region.value)
     if value.rotation % 360 or region.image_rotation % 360:
         raise LabelError(f"region {number + 1} is rotated", remedy="draw it upright")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import os
 import shutil
@@ -14,8 +16,7 @@ from agent import durable
 from agent.dataset.records import Prediction, Task
 from agent.errors import ConfigError, FrameError
 
-_READABLE = 0o644
-"""Exports are read by a tool that often runs as another user."""
+REVIEW, REVIEW_COLUMNS = "review.csv", ("image", "verdict")
 
 
 def file_name(task: Task) -> str:
@@ -45,12 +46,20 @@ def place(task: Task, folder: Path) -> Path:
     return target
 
 
+def address(task: Task, url: str) -> str:
+    """Where the task's image is when the store's images folder is served at `url`."""
+    return f"{url.rstrip('/')}/{task.image.parent.name}/{task.image.name}"
+
+
 def class_names(tasks: Iterable[Task], classes: Sequence[str]) -> list[str]:
     """`classes` in their order, then what other models' predictions call things. ConfigError for none at all."""
     seen = (prediction.box.name for task in tasks for prediction in task.predictions)
     names = list(dict.fromkeys([*classes, *sorted(set(seen))]))
     if not names:
         raise ConfigError("an export needs the names of the classes", remedy="name the model bundle or the classes")
+    for name in names:
+        if not name.strip() or not name.isprintable():
+            raise ConfigError(f"{name!a} cannot be the name of a class", remedy="name it with printable characters")
     return names
 
 
@@ -85,10 +94,21 @@ def facts(task: Task) -> dict[str, Any]:
     }
 
 
+def write_review(folder: Path, tasks: Iterable[Task]) -> None:
+    """The table where people say what the tool's own format has no place for: a verdict per image, empty so far."""
+    with io.StringIO(newline="") as text:
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(REVIEW_COLUMNS)
+        table.writerows((file_name(task), "") for task in tasks)
+        write_text(folder / REVIEW, text.getvalue())
+
+
 def write_text(path: Path, text: str) -> None:
-    """A file of the export; the old one stays whole until the new one is."""
+    """A file of the export; the old one stays whole until the new one is. An export can be repeated: not synced."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    durable.write(path, text.encode(), mode=_READABLE)
+    temporary = path.with_name(path.name + durable.TEMPORARY)
+    temporary.write_text(text, "utf-8", newline="\n")
+    temporary.replace(path)
 
 
 def write_json(path: Path, tree: Any) -> None:
