@@ -21,7 +21,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml requirements.lock | $(BIN)/python
-	$(PIP) --editable '.[demo]'
+	$(PIP) --editable '.[demo,dataset]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml requirements.lock | $(BIN)/python
@@ -111,7 +111,7 @@ audit: $(VENV)/.installed-dev
 
 ## make lock       renew requirements.lock within the bounds of pyproject.toml
 lock: $(VENV)/.installed-dev
-	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra demo --extra dev \
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra demo --extra dataset --extra dev \
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 ## make clean      remove what the targets above made

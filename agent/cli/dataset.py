@@ -3,15 +3,58 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from agent.cli.shell import Commands, command, group, print_json, print_table
+from agent.cli.shell import Commands, command, group, log, print_json, print_table, progress
+from agent.clock import SystemClock
+from agent.errors import ConfigError
+from agent.records import LANES
 from agent.settings import load
+
+if TYPE_CHECKING:
+    from agent.collector import LabelStore
+    from agent.dataset.formats import Format
 
 
 def add_commands(commands: Commands) -> None:
     """Add ``dataset``."""
     dataset = group(commands, "dataset", "the collector's store and what becomes of it")
     command(dataset, "ls", _ls, "stored candidates (JSON lines with --json)", config=True, json=True)
+    command(dataset, "stats", _stats, "candidates and labels in numbers", config=True, json=True)
+    _add_export(dataset)
+    _add_import(dataset)
+
+
+def _add_export(dataset: Commands) -> None:
+    text = "the next batch of candidates for a labelling tool, near-duplicates left out; begun again, it goes on"
+    parser = command(dataset, "export", _export, text, config=True, json=True)
+    parser.add_argument("format", metavar="FORMAT", help="label-studio, cvat, coco or ultralytics")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="a new folder for this batch")
+    parser.add_argument("--limit", type=_count, default=1000, metavar="N", help="tasks at most (%(default)s)")
+    parser.add_argument("--lane", action="append", choices=LANES, help="only this lane (may be given again)")
+    parser.add_argument("--newest", action="store_true", help="the newest first, not the lanes in turn by score")
+    parser.add_argument("--all", action="store_true", help="also what was exported before and has no label")
+    parser.add_argument("--classes", type=Path, metavar="F", help="data.yaml, bundle or list of names")
+    parser.add_argument("--url", default="", metavar="PREFIX", help="where the store's images are served (no copies)")
+
+
+def _add_import(dataset: Commands) -> None:
+    text = "labels that people made with a tool, into the store; predictions are not taken"
+    parser = command(dataset, "import", _import, text, config=True, json=True)
+    parser.add_argument("format", metavar="FORMAT", help="label-studio, cvat, coco or ultralytics")
+    parser.add_argument("path", type=Path, metavar="PATH", help="what the tool exported")
+    parser.add_argument("--who", default="", help="who labelled, where the tool's file does not say")
+    parser.add_argument("--when", default="", metavar="TIME", help="when (RFC 3339), where it does not say")
+    parser.add_argument("--classes", type=Path, metavar="F", help="names that a box may have (default: as exported)")
+    parser.add_argument("--newest-wins", action="store_true", help="settle conflicts: these labels count from now on")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _ls(arguments: argparse.Namespace) -> int:
@@ -24,3 +67,86 @@ def _ls(arguments: argparse.Namespace) -> int:
     else:
         print_table(rows, ("cid", "device", "camera", "ts", "lane", "score", "bytes", "label"))
     return 0
+
+
+def _open(arguments: argparse.Namespace) -> LabelStore:
+    from agent.collector import LabelStore
+
+    return LabelStore(load(arguments.config).require_store(), SystemClock())
+
+
+def _format(name: str) -> Format:
+    from agent.dataset.formats import FORMATS
+
+    if name not in FORMATS:
+        raise ConfigError(f"format {name!r} is not known", remedy=f"one of {', '.join(FORMATS)}")
+    return FORMATS[name]
+
+
+def _show(arguments: argparse.Namespace, document: dict[str, Any], lines: Iterable[str]) -> None:
+    if arguments.json:
+        print_json(document)
+    else:
+        print(*lines, sep="\n")
+
+
+def _stats(arguments: argparse.Namespace) -> int:
+    from agent.dataset.stats import stats
+
+    with _open(arguments) as store:
+        found = stats(store)
+    lines = [f"candidates {found['candidates']} ({found['bytes'] / 1e6:.1f} MB)"]
+    lines += [f"{key} {_counts(found[key])}" for key in ("labels", "verdicts", "people")]
+    lines += [
+        f"{key[:-1]} {name}: {_counts(n)}" for key in ("lanes", "devices", "classes") for name, n in found[key].items()
+    ]
+    _show(arguments, found, lines)
+    return 0
+
+
+def _counts(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in numbers.items()) or "none"
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from agent.dataset.export import export
+    from agent.dataset.names import names_in, read_names
+    from agent.dataset.tasks import Choice
+
+    form = _format(arguments.format)
+    lanes = tuple(arguments.lane or LANES)
+    choice = Choice(arguments.limit, lanes, again=arguments.all, newest=arguments.newest)
+    with _open(arguments) as store:
+        classes = read_names(arguments.classes) if arguments.classes else names_in(store)
+        done = export(store, (arguments.format, form), arguments.folder, choice, classes, arguments.url, progress)
+    lines = [
+        f"tasks {done.tasks} in {done.folder}" if done.tasks else "nothing new to label",
+        f"lanes {_counts(done.lanes)}",
+        f"near-duplicates left out {done.twins}",
+        *(f"unreadable {cid}" for cid in done.unreadable),
+    ]
+    _show(arguments, done.document(), lines)
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from agent.dataset.labelling import take
+    from agent.dataset.names import names_in, read_names
+    from agent.dataset.tasks import task_of
+
+    form = _format(arguments.format)
+    with _open(arguments) as store:
+        classes = read_names(arguments.classes) if arguments.classes else names_in(store)
+        found = form.read(
+            arguments.path, lambda cid: task_of(store.folder, cid), who=arguments.who, when=arguments.when
+        )
+        done = take(store, found, classes, newest_wins=arguments.newest_wins)
+    for problem in done.problems:
+        log(f"{problem.where}: {problem.what}; {problem.remedy}")
+    lines = [
+        f"labels {done.labels}, new {done.stored}, known before {done.known}",
+        f"candidates now {_counts(done.states)}",
+    ]
+    lines += [f"conflict {cid}" for cid in done.conflicts] + [f"partial {cid}" for cid in done.partial]
+    _show(arguments, done.document(), [*lines, f"problems {len(done.problems)}"])
+    return 1 if done.problems and not done.stored + done.known else 0

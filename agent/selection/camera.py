@@ -10,7 +10,7 @@ from typing import Any
 from agent.records import Candidate, Frame, Lane, Rows
 from agent.selection.budgets import RANKED, Budget
 from agent.selection.canary import uniform
-from agent.selection.coverage import Coverage, Look, Scenes, signature
+from agent.selection.coverage import Coverage, Look, Scenes, palette, signature
 from agent.selection.drift import Drift
 from agent.selection.gates import Gate, Gates, thumbnail
 from agent.selection.rules import Rules
@@ -62,7 +62,7 @@ class Camera:
         self._frames: int = int(state.get("frames", 0))
         self._last_t: float | None = None
         self._scenes = Scenes()
-        self._coverage = Coverage()
+        self._coverage = Coverage(len(model.classes))
         self._window = Window(RANKED)
         self._waiting: tuple[Evidence, Entry] | None = None
         self._recent: deque[Entry] = deque()
@@ -112,7 +112,7 @@ class Camera:
         rows = clean_rows(rows, model.floor, len(model.classes))
         evidence = weigh(rows, width, height, serve=model.serve, odds=model.odds, weights=weights)
         view = signature(thumb)
-        look = Look(frame.t, view, self._scenes.of(view), evidence)
+        look = Look(frame.t, view, palette(thumb), self._scenes.of(view), evidence)
         reasons: tuple[str, ...] = ()
         if len(evidence.classes):
             rarest = model.classes[int(evidence.classes[int(evidence.tail.argmax())])]

@@ -27,6 +27,8 @@ MAX_OBJECTS = 64
 
 _TAIL_SHARE, _TAIL_SLOPE = 1 / 3, 4
 """A class as rare as the rarest third of all classes has half of the highest weight, one twice as frequent 1/17."""
+_RARE_ERROR, _RARE_SERVED = 2.0, 0.3
+"""How much more an error on the rarest class counts, and what a served object of it is worth even if it is right."""
 _AGAIN, _AGAIN_WRONG = 0.7, 0.9
 """IoU from which two rows of a class are one object, and the chance that the second one, if served, is wrong."""
 
@@ -45,8 +47,10 @@ class Evidence:
     """How many objects of its kind are more confident."""
     error: Floats
     """Chance that the row is an error, 0..1."""
+    unsure: Floats
+    """Worth to the uncertain lane: error, up to three times as much for a rare class."""
     tail: Floats
-    """Worth of the row to the rare lane: class weight x (error^1.5 + half the confidence)."""
+    """Worth to the rare lane: class weight x (error + .3 where it is served)."""
     served: int
     """How many of them are at or above the serving threshold."""
 
@@ -58,12 +62,13 @@ class Evidence:
 
 def overlap(boxes: Floats, others: Floats) -> Floats:
     """IoU of each of `boxes` (n, 4) with each of `others` (m, 4): (n, m)."""
-    left_top = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    right_bottom = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    size = np.maximum(right_bottom - left_top, 0)
-    common = size[..., 0] * size[..., 1]
-    area, other = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, others))
-    ratio: Floats = common / np.maximum(area[:, None] + other[None, :] - common, 1e-9)
+    left, top, right, bottom = boxes.T[:, :, None]
+    left2, top2, right2, bottom2 = others.T
+    width = np.minimum(right, right2) - np.maximum(left, left2)
+    height = np.minimum(bottom, bottom2) - np.maximum(top, top2)
+    common = np.maximum(width, 0) * np.maximum(height, 0)
+    area, other = (right - left) * (bottom - top), (right2 - left2) * (bottom2 - top2)
+    ratio: Floats = common / np.maximum(area + other - common, 1e-9)
     return ratio
 
 
@@ -126,8 +131,9 @@ def weigh(rows: Rows, width: int, height: int, *, serve: float, odds: float, wei
         error = np.where(again, np.where(served, _AGAIN_WRONG, 0.0), error)
     kinds = classes * 2 + served
     rank = np.tril(kinds[:, None] == kinds, k=-1).sum(axis=1)
-    tail = weights[classes] * (error**1.5 + 0.5 * confidence)
-    return Evidence(boxes, classes, confidence, kinds, rank, error, tail, int(served.sum()))
+    weight = weights[classes]
+    unsure, tail = error * (1 + _RARE_ERROR * weight), weight * (error + _RARE_SERVED * served)
+    return Evidence(boxes, classes, confidence, kinds, rank, error, unsure, tail, int(served.sum()))
 
 
 def _distinct(rows: Rows) -> Rows:

@@ -1,6 +1,6 @@
 """The best frames of a stretch of time: a bounded pool while the window is open, greedy picks when it ends.
 
-What is not picked competes in the next two windows as well, so that a rich stretch is not cut off at its window's end.
+What is not picked competes in the next four windows as well, so that a rich stretch is not cut off at its window's end.
 Memory: the pool holds at most `POOL_FRAMES` frames and `POOL_BYTES` of pixels per camera, whatever the window's length.
 Pixels are kept raw because only winners are worth encoding; 4K frames (25 MB) still leave room for four.
 """
@@ -15,9 +15,11 @@ from agent.records import Frame, Lane, Rows
 from agent.selection.coverage import Look, still_open
 from agent.selection.scores import Floats
 
-POOL_FRAMES = 48
+POOL_FRAMES = 32
 POOL_BYTES = 100_000_000
-_WINDOWS = 3
+_EVENT_S = 1.0
+"""Frames so close in time are moments of one event: of two, one that is better in no lane is not kept."""
+_WINDOWS = 5
 """In how many windows a frame competes."""
 
 
@@ -44,7 +46,7 @@ class Entry:
         """Bring `gains` in line with `open`."""
         evidence = self.look.evidence
         self.gains = {
-            "uncertain": float(evidence.error @ self.open),
+            "uncertain": float(evidence.unsure @ self.open),
             "rare": float(evidence.tail @ self.open),
             "temporal": self.inconsistent,
         }
@@ -61,7 +63,7 @@ class Window:
     picks: list[Look] = field(default_factory=list)
 
     def offer(self, entry: Entry) -> None:
-        """Take the frame in if it is worth something, at the cost of the one that adds least."""
+        """Take the frame in if it is worth something; a full pool gives up the one that it misses least."""
         entry.weigh()
         if not any(entry.gains[lane] > 0 for lane in self.lanes):
             return
@@ -69,13 +71,27 @@ class Window:
         self.entries.append(entry)
         room = max(2, min(POOL_FRAMES, POOL_BYTES // max(1, entry.frame.image.nbytes)))
         if len(self.entries) > room:
-            self._drop()
+            self.entries.remove(self._spare(entry))
 
-    def _drop(self) -> None:
-        """Give up the frame whose best lane value, relative to that lane's best frame, is the lowest."""
+    def _spare(self, newest: Entry) -> Entry:
+        """A moment of the newest frame's event that is better in no lane; else the frame that is worth least.
+
+        Worth is the best lane's gain, relative to that lane's best frame.
+        """
+        for other in self.entries[:-1]:
+            if self._beats(other, newest):
+                return newest
+            if self._beats(newest, other):
+                return other
         gains = np.array([[entry.gains[lane] for lane in self.lanes] for entry in self.entries])
         worth = (gains / np.maximum(gains.max(axis=0), 1e-9)).max(axis=1)
-        self.entries.pop(int(worth.argmin()))
+        return self.entries[int(worth.argmin())]
+
+    def _beats(self, one: Entry, other: Entry) -> bool:
+        """Whether the two are moments of one event, and `one` is worth at least as much in every lane."""
+        if one.look.scene != other.look.scene or abs(one.look.t - other.look.t) > _EVENT_S:
+            return False
+        return all(one.gains[lane] >= other.gains[lane] for lane in self.lanes)
 
     def cover(self, look: Look) -> None:
         """A frame was selected, by whichever lane: it lowers what the others add."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.selection.coverage import Coverage, Look, Scenes, signature, still_open
-from agent.selection.scores import weigh
+from agent.selection.coverage import Coverage, Look, Scenes, palette, signature, still_open
+from agent.selection.scores import Floats, weigh
 
 HERE, THERE = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+RED, BLUE = (palette(np.tile(np.array(colour, np.float32), (18, 24, 1))) for colour in ((20, 60, 200), (200, 60, 20)))
 DOG, CAT = 0, 1
 
 
-def look(*objects: tuple[int, float, float], t: float = 0.0, view: np.ndarray = HERE, scene: int = 0) -> Look:
+def look(
+    *objects: tuple[int, float, float], t: float = 0.0, view: Floats = HERE, scene: int = 0, colours: Floats = RED
+) -> Look:
     """Objects as (class, left edge, confidence), 20 x 20 pixels in a frame of 100 x 100."""
     rows = np.array([(x, 10, x + 20, 30, confidence, cls) for cls, x, confidence in objects], np.float32)
-    return Look(t, view, scene, weigh(rows.reshape(-1, 6), 100, 100, serve=0.25, odds=2.2, weights=np.ones(2)))
+    return Look(t, view, colours, scene, weigh(rows.reshape(-1, 6), 100, 100, serve=0.25, odds=2.2, weights=np.ones(2)))
 
 
 SEEN = look((DOG, 10, 0.4))
@@ -31,13 +34,27 @@ SEEN = look((DOG, 10, 0.4))
         (look((DOG, 60, 0.4), t=1000), 1.0),
         (look((DOG, 10, 0.4), t=1000, view=THERE), 1.0),
         (look((DOG, 60, 0.4), t=2), 0.25),
-        (look((DOG, 60, 0.4), t=2, scene=1), 1.0),
+        (look((DOG, 60, 0.4), t=2, scene=1, colours=BLUE), 1.0),
+        (look((DOG, 60, 0.4), t=900, view=THERE, scene=1), 0.0),
+        (look((DOG, 60, 0.4), t=900, scene=1), 1.0),
         (look((DOG, 60, 0.4), t=2, view=THERE), 0.25),
     ],
-    ids=["same", "nearly", "name", "unserved", "place", "view", "moved", "cut", "pan"],
+    ids=[
+        "same",
+        "nearly",
+        "name",
+        "unserved",
+        "place",
+        "view",
+        "moved",
+        "cut",
+        "come back",
+        "cut away and back",
+        "pan",
+    ],
 )
 def test_what_a_selected_frame_leaves_open(other: Look, left: float) -> None:
-    memory = Coverage()
+    memory = Coverage(2)
     memory.add(SEEN)
     assert still_open(other, SEEN) == pytest.approx([left])
     assert memory.still_open(other) == pytest.approx([left])
@@ -48,16 +65,16 @@ def test_a_second_object_of_a_kind_is_news() -> None:
 
 
 def test_an_object_counts_again_after_its_time_to_live() -> None:
-    memory = Coverage()
+    memory = Coverage(2)
     memory.add(SEEN)
     assert memory.still_open(look((DOG, 10, 0.4), t=7 * 3600.0)) == pytest.approx([1.0])
 
 
 def test_thousands_of_selected_frames_are_forgotten_in_turn() -> None:
-    memory = Coverage()
+    memory = Coverage(2)
     for index in range(3000):
-        memory.add(look((DOG, index % 80, 0.4), (CAT, index * 7 % 80, 0.4), t=100.0 * index, scene=index))
-    assert memory.still_open(look((DOG, 2999 % 80, 0.4), t=300_000.0, scene=-1)) == pytest.approx([0.0])
+        memory.add(look((DOG, index % 80, 0.4), (CAT, index * 7 % 80, 0.4), t=100.0 * index))
+    assert memory.still_open(look((DOG, 2999 % 80, 0.4), t=300_000.0)) == pytest.approx([0.0])
 
 
 def test_a_scene_ends_with_a_cut_and_not_with_a_pan() -> None:

@@ -33,13 +33,22 @@ def _without_rank(*args: Any, **kwargs: Any) -> Evidence:
 MECHANISMS: Mapping[str, tuple[Off, ...]] = {
     "coverage by place": ((coverage, "_SAME_PLACE", 2.0),),
     "coverage by time": ((coverage, "_MOVED_S", 1e-9),),
+    "coverage by scene": ((coverage, "_STRANGE", 1.0), (coverage, "_ALIKE", 2.0)),
     "number of a kind (by time)": ((camera, "weigh", _without_rank),),
     "scene cuts (by time)": ((coverage, "_CUT", -2.0),),
     "served or not as kinds": ((camera, "weigh", _without_kinds),),
     "repeated boxes": ((scores, "_AGAIN", 2.0),),
     "steep class weights": ((scores, "_TAIL_SLOPE", 1),),
-    "competing in three windows": ((window, "_WINDOWS", 1),),
-    "all coverage": ((coverage, "_SAME_PLACE", 2.0), (coverage, "_MOVED_S", 1e-9)),
+    "more for errors on rare classes": ((scores, "_RARE_ERROR", 0.0),),
+    "something for rare and right": ((scores, "_RARE_SERVED", 0.0),),
+    "competing in five windows": ((window, "_WINDOWS", 1),),
+    "one moment of an event": ((window, "_EVENT_S", -1.0),),
+    "all coverage": (
+        (coverage, "_SAME_PLACE", 2.0),
+        (coverage, "_MOVED_S", 1e-9),
+        (coverage, "_STRANGE", 1.0),
+        (coverage, "_ALIKE", 2.0),
+    ),
 }
 
 
