@@ -13,8 +13,23 @@ from agent import __version__, wire
 from agent.clock import Clock, rfc3339
 from agent.errors import FrameError
 from agent.privacy import Privacy
-from agent.records import Candidate, Detection, Image, ImageInfo, Item, Meta, ModelRef, Rows, Thresholds, make_item
+from agent.records import (
+    Candidate,
+    Detection,
+    Frame,
+    Image,
+    ImageInfo,
+    Item,
+    Meta,
+    ModelRef,
+    Rows,
+    Thresholds,
+    make_item,
+)
 from agent.settings import ImageSettings
+
+STEP_NS = 1_000_000_000
+"""By how much wall time may run away from monotonic time before the clock counts as set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +67,7 @@ class Seal:
             ts_ns=frame.ts_ns,
             mono_ns=frame.mono_ns,
             boot=self.clock.boot(),
-            clock_synced=self.clock.synced(),
+            clock_synced=self._stamp_is_right(frame),
             model=self.model,
             thresholds=self.thresholds,
             lane=candidate.lane,
@@ -63,6 +78,11 @@ class Seal:
             image=info,
             agent=__version__,
         )
+
+    def _stamp_is_right(self, frame: Frame) -> bool:
+        """Whether the clock is synchronised and was not set since the frame was taken, which may be a window ago."""
+        age_ns = self.clock.mono_ns() - frame.mono_ns
+        return self.clock.synced() and abs(self.clock.wall_ns() - frame.ts_ns - age_ns) < STEP_NS
 
     def _detections(self, rows: Rows, scale: float) -> tuple[Detection, ...]:
         boxes = np.round(rows[:, :4].astype(np.float64) * scale, 2).tolist()

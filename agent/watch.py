@@ -33,6 +33,8 @@ from agent.selection import Selector
 log = logging.getLogger(__name__)
 
 STATE_VERSION = 1
+STAMP = "stamp_ns"
+"""Beside the budgets in the state: the newest frame's time stamp."""
 POSTED_S = 20.0
 """How long who posted something waits for it at most: the longest inference by far."""
 _T = TypeVar("_T")
@@ -74,14 +76,19 @@ class Watch:
         health: Health,
         clock: Clock,
         state_file: Path | None = None,
+        newest_stamp: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`keep` stores an item durably or raises; `state_file` keeps the budgets over a restart."""
+        """`keep` stores an item durably or raises.
+
+        `state_file` keeps the budgets over a restart, and the `newest_stamp` that a frame has got.
+        """
         self._cameras = cameras
         self.parts = parts
         self._keep = keep
         self._health = health
         self._clock = clock
         self._state_file = state_file
+        self._newest_stamp = newest_stamp
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._captures: list[Capture] = []
         self._tally = _Tally(len(parts.detector.classes))
@@ -222,11 +229,12 @@ class Watch:
                 wish.cid.set_result(item.cid)
 
     def _save_state(self) -> None:
-        """Keep the budgets. Where the disk refuses, the loop goes on: it may spend a little twice, and says so."""
+        """Keep budgets and stamp. Where the disk refuses, the loop goes on: it may spend a little twice and says so."""
         if self._state_file is None:
             return
         try:
-            durable.save_state(self._state_file, STATE_VERSION, self.parts.selector.state())
+            state = {**self.parts.selector.state(), STAMP: self._newest_stamp()}
+            durable.save_state(self._state_file, STATE_VERSION, state)
         except OSError as error:
             self._health.counters.add("state_not_saved")
             log.warning("budgets not saved", extra={"error": str(error)})

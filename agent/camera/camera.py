@@ -43,10 +43,13 @@ _OFF_CHECK_S = 5.0
 class Stamper:
     """Time stamps of frames, one object for all cameras of a device."""
 
-    def __init__(self, clock: Clock, last_ns: int = 0) -> None:
-        """`last_ns`: wall time of the newest frame of an earlier run, where it is known."""
+    def __init__(self, clock: Clock, newest_ns: int = 0) -> None:
+        """`newest_ns`: stamp of the newest frame of an earlier run, or 0.
+
+        A clock that is synchronised already is believed instead: a stamp from a false future must not hold it back.
+        """
         self._clock = clock
-        self._last_ns = last_ns
+        self.newest_ns = 0 if clock.synced() else newest_ns
         self._lock = threading.Lock()
 
     def stamp(self) -> tuple[int, int]:
@@ -56,8 +59,8 @@ class Stamper:
         time and boot id say what happened.
         """
         with self._lock:
-            self._last_ns = max(self._clock.wall_ns(), self._last_ns + 1)
-            return self._last_ns, self._clock.mono_ns()
+            self.newest_ns = max(self._clock.wall_ns(), self.newest_ns + 1)
+            return self.newest_ns, self._clock.mono_ns()
 
 
 class Camera:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent import durable
 from agent.broker import Broker, ConnectionCounter, Presence
-from agent.camera import Cameras, open_cameras
+from agent.camera import Cameras, Stamper, open_cameras
 from agent.clock import Clock
 from agent.control import Control, Desired, rehearse
 from agent.detector import Detector
@@ -23,7 +23,7 @@ from agent.service.parts import make_parts
 from agent.settings import Loaded, Settings
 from agent.spool import Spool
 from agent.uplink import Uplink
-from agent.watch import STATE_VERSION, Watch
+from agent.watch import STAMP, STATE_VERSION, Watch
 from agent.wire import Topics
 
 log = logging.getLogger(__name__)
@@ -139,9 +139,10 @@ class Device:
 
     def _make_watch(self, state_file: Path) -> Watch:
         detector = self.models.open(self.load_model)
-        budgets = durable.load_state(state_file, STATE_VERSION)
-        parts = make_parts(self.settings, detector, self.clock, budgets=budgets)
-        self.cameras = open_cameras(self.settings.cameras, self.clock, rng=self.rng)
+        state = durable.load_state(state_file, STATE_VERSION) or {}
+        parts = make_parts(self.settings, detector, self.clock, budgets=state)
+        stamper = Stamper(self.clock, int(state.get(STAMP, 0)))
+        self.cameras = open_cameras(self.settings.cameras, self.clock, stamper=stamper, rng=self.rng)
         return Watch(
             self.cameras,
             parts,
@@ -149,6 +150,7 @@ class Device:
             health=self.health,
             clock=self.clock,
             state_file=state_file,
+            newest_stamp=lambda: stamper.newest_ns,
         )
 
     def _make_control(self, desired: Desired, folder: Path) -> Control:

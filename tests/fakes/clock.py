@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from agent.clock import SystemClock
+
 
 class FakeClock:
     """Wall and monotonic time in nanoseconds; `advance` moves both, `jump` only the wall clock."""
@@ -35,3 +37,21 @@ class FakeClock:
 
     def synced(self) -> bool:
         return self.is_synced
+
+
+class RunningClock(SystemClock):
+    """Real time goes by; the wall clock is wrong, has never been synchronised, and may jump."""
+
+    def __init__(self, wall_s: float) -> None:
+        """`wall_s`: what the wall clock shows now, in seconds since 1970."""
+        super().__init__()
+        self._ahead_ns = int(wall_s * 1e9) - self.mono_ns()
+
+    def jump(self, seconds: float) -> None:
+        self._ahead_ns += int(seconds * 1e9)
+
+    def wall_ns(self) -> int:
+        return self.mono_ns() + self._ahead_ns
+
+    def synced(self) -> bool:
+        return False

@@ -33,7 +33,7 @@ from agent.wire import (
     encode_part,
     split,
 )
-from tests.fakes.clock import FakeClock
+from tests.fakes.clock import RunningClock
 from tests.fakes.items import a_picture_item
 from tests.fakes.mosquitto import Mosquitto
 from tests.fakes.proxy import Link
@@ -296,7 +296,7 @@ def test_uploads_that_the_acl_drops_show_in_status(
 
 
 def test_a_wrong_clock_delays_nothing(tmp_path: Path, mosquitto: Mosquitto, protocol: int) -> None:
-    clock = RunningClock(wall_ns=3_600_000_000_000)  # an hour into 1970
+    clock = RunningClock(3600)  # an hour into 1970
     item = a_picture_item()
     early = item.meta.model_copy(update={"ts": "1970-01-01T01:00:00.000Z", "clock_synced": False})
     broker = broker_settings(mosquitto.port)
@@ -313,13 +313,6 @@ def test_a_wrong_clock_delays_nothing(tmp_path: Path, mosquitto: Mosquitto, prot
     assert rows[0]["ts"].startswith("1970")
     assert rows[0]["received"] > "2020"
     assert len(rows) == 2
-
-
-class RunningClock(FakeClock):
-    """Monotonic time runs as it does, wall time is wrong."""
-
-    def mono_ns(self) -> int:
-        return SystemClock().mono_ns()
 
 
 def test_a_slow_link_makes_progress_without_losing_its_connection(

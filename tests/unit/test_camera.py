@@ -63,6 +63,14 @@ def test_wall_time_strictly_increases_even_when_the_clock_is_set_back() -> None:
     assert stamps[-1] == clock.wall_ns(), "forward jumps are followed at once"
 
 
+def test_stamps_go_on_over_a_restart_unless_a_synchronised_clock_knows_better() -> None:
+    clock = FakeClock(wall_ns=10**9)
+    clock.is_synced = False
+    assert [Stamper(clock, newest_ns=5 * 10**18).stamp()[0] for _ in range(2)] == [5 * 10**18 + 1] * 2
+    clock.is_synced = True
+    assert Stamper(clock, newest_ns=5 * 10**18).stamp()[0] == 10**9
+
+
 # Live cameras
 
 

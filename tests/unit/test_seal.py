@@ -6,40 +6,61 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.clock import SystemClock
+from agent.clock import Clock, SystemClock
 from agent.errors import FrameError
 from agent.privacy import Privacy
 from agent.records import Candidate, Frame, Item, ModelRef, Rows, Thresholds, content_id
 from agent.seal import Seal
 from agent.settings import CameraSettings, ImageSettings
+from tests.fakes.clock import FakeClock
 
 CLASSES = ("person", "car")
 ROWS: Rows = np.array([[10, 20, 110, 220, 0.8, 1], [30, 40, 50, 60, 0.1, 0]], np.float32)
 
 
-def sealed(image: ImageSettings, camera: CameraSettings, rows: Rows = ROWS, size: tuple[int, int] = (300, 400)) -> Item:
-    pixels = np.random.default_rng(7).integers(0, 256, (*size, 3), dtype=np.uint8)
-    privacy = Privacy((camera,), CLASSES)
-    frame = Frame("gate", pixels, 5, 1.5, 1_790_000_000_123_456_789, 42)
-    seal = Seal(
+GATE = CameraSettings(name="gate", source="0")
+
+
+def a_seal(image: ImageSettings, privacy: Privacy, clock: Clock) -> Seal:
+    return Seal(
         device="pole-1",
         model=ModelRef(id="m", sha256="0" * 64),
         classes=CLASSES,
         thresholds=Thresholds(serve=0.25, floor=0.02),
         image=image,
         privacy=privacy,
-        clock=SystemClock(),
+        clock=clock,
     )
-    return seal(Candidate(privacy.mask(frame), rows, "canary", 0.5, 0.01, ("why",)))
+
+
+def sealed(image: ImageSettings, camera: CameraSettings, rows: Rows = ROWS, size: tuple[int, int] = (300, 400)) -> Item:
+    pixels = np.random.default_rng(7).integers(0, 256, (*size, 3), dtype=np.uint8)
+    privacy = Privacy((camera,), CLASSES)
+    frame = Frame("gate", pixels, 5, 1.5, 1_790_000_000_123_456_789, 42)
+    return a_seal(image, privacy, SystemClock())(Candidate(privacy.mask(frame), rows, "canary", 0.5, 0.01, ("why",)))
+
+
+@pytest.mark.parametrize(
+    ("synced", "set_by_s", "trusted"),
+    [(True, 0.0, True), (True, 0.3, True), (True, 1e9, False), (True, -1e9, False), (False, 0.0, False)],
+    ids=["synchronised", "adjusted", "set forward", "set back", "not synchronised"],
+)
+def test_a_stamp_is_trusted_when_the_clock_was_right_while_the_frame_was_taken(
+    synced: bool, set_by_s: float, trusted: bool
+) -> None:
+    clock = FakeClock()
+    frame = Frame("gate", np.full((30, 40, 3), 90, np.uint8), 0, 0.0, clock.wall_ns(), clock.mono_ns())
+    clock.advance(600.0)
+    clock.jump(set_by_s)
+    clock.is_synced = synced
+    item = a_seal(ImageSettings(), Privacy((GATE,), CLASSES), clock)(Candidate(frame, ROWS[:0], "canary", 0.5, 0.01))
+    assert item.meta.clock_synced is trusted
 
 
 def decode(item: Item) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     image = cv2.imdecode(np.frombuffer(item.image, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     return np.asarray(image, np.uint8)
-
-
-GATE = CameraSettings(name="gate", source="0")
 
 
 def test_an_item_says_what_is_in_its_image_and_has_the_id_of_its_content() -> None:

@@ -57,6 +57,7 @@ class Bench:
             health=self.health,
             clock=self.clock,
             state_file=self.state_file,
+            newest_stamp=lambda: 42,
         )
 
     def parts(self) -> Parts:
@@ -82,10 +83,11 @@ def test_every_picked_frame_is_kept_and_charged(bench: Bench) -> None:
     assert bench.watch.newest.keys() == {"gate"}
 
 
-def test_budgets_are_on_the_disk_after_every_candidate(bench: Bench) -> None:
+def test_budgets_and_the_newest_stamp_are_on_the_disk_after_every_candidate(bench: Bench) -> None:
     bench.run_to_the_end()
     kept = json.loads(bench.state_file.read_text())
-    state = {key: kept[key] for key in kept if key != "v"}
+    assert kept["stamp_ns"] == 42
+    state = {key: kept[key] for key in kept if key not in ("v", "stamp_ns")}
     assert state == json.loads(json.dumps(bench.watch.parts.selector.state()))
 
 
