@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 from agent.dataset.formats import FORMATS
 from agent.dataset.records import Box, Labels, Prediction, Task, Verdict
 from agent.errors import ConfigError, FrameError
-from tests.labelling import coco, label_studio, ultralytics, work
+from tests.labelling import coco, cvat, label_studio, ultralytics, work
 from tests.labelling.work import NAMES, WHEN, WHO, Answer
 
 ANSWERS: dict[str, Callable[[Path, Mapping[str, Answer]], Path]] = {
     "label-studio": label_studio.answer,
     "coco": coco.answer,
+    "cvat": cvat.answer,
     "ultralytics": ultralytics.answer,
 }
 CAR = Box("car", (10, 5, 30.5, 40))
@@ -215,7 +216,7 @@ def test_no_garbage_crashes_a_reader(tmp_path_factory: pytest.TempPathFactory, t
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("tool", ["coco", "ultralytics"])
+@pytest.mark.parametrize("tool", ["coco", "cvat", "ultralytics"])
 @pytest.mark.parametrize("name", ["../labels/x.txt", "/etc/passwd", "a/../../x", "c:\\x", "..\\x"])
 def test_an_archive_that_leads_out_of_itself_is_refused(tmp_path: Path, tool: str, name: str) -> None:
     path = tmp_path / "export.zip"
@@ -227,7 +228,7 @@ def test_an_archive_that_leads_out_of_itself_is_refused(tmp_path: Path, tool: st
     assert "leads out of the archive" in problem.what
 
 
-@pytest.mark.parametrize("tool", ["coco", "ultralytics"])
+@pytest.mark.parametrize("tool", ["coco", "cvat", "ultralytics"])
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, tool: str) -> None:
     path = tmp_path / "export.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

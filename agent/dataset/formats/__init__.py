@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from agent.dataset.formats import coco, label_studio, ultralytics
+from agent.dataset.formats import coco, cvat, label_studio, ultralytics
 from agent.dataset.formats.incoming import Known
 from agent.dataset.records import Labels, Task
 
@@ -38,6 +38,7 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "label-studio": Format(label_studio.write, label_studio.read),
+    "cvat": Format(cvat.write, cvat.read),
     "coco": Format(coco.write, coco.read),
     "ultralytics": Format(ultralytics.write, ultralytics.read),
 }

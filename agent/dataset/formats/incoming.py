@@ -60,7 +60,9 @@ class Gathering:
     def refuse(self, where: str, what: str, remedy: str) -> None:
         self.problems.append(Problem(f"{self.source}: {where}" if where else self.source, what, remedy))
 
-    def take(self, task: Task, boxes: Sequence[Box], said: str | None, author: Author) -> None:
+    def take(
+        self, task: Task, boxes: Sequence[Box], said: str | None, author: Author, *, partial: bool = False
+    ) -> None:
         """A frame from a format without authors: a person's if it has a verdict, or a box that is no pre-annotation."""
         if task.cid in self.met:
             raise LabelError(f"{task.cid} is in this file twice", remedy="leave one of them")
@@ -71,7 +73,7 @@ class Gathering:
         word = verdict(said, boxes)
         kept = tuple(boxes) if word == "useful" else ()
         size = task.width, task.height
-        self.labels.append(Label(task.cid, *size, kept, word, *author, confirmed=bool(said)))
+        self.labels.append(Label(task.cid, *size, kept, word, *author, partial=partial, confirmed=bool(said)))
 
     def result(self) -> Labels:
         """What was found; frames in which nothing is a person's are one problem together."""

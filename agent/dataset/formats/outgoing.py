@@ -10,12 +10,13 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from agent import durable
 from agent.dataset.records import Prediction, Task
 from agent.errors import ConfigError, FrameError
 
+FACTS = ("cid", "device", "camera", "ts", "lane", "score", "probability", "model", "reasons")
 REVIEW, REVIEW_COLUMNS = "review.csv", ("image", "verdict")
 
 
@@ -36,7 +37,7 @@ def place(task: Task, folder: Path) -> Path:
     with contextlib.suppress(FileNotFoundError):
         target.unlink()
     if not task.image.is_file():
-        raise FrameError(f"{task.image}: the image of candidate {task.cid} is not there", remedy="verify the store")
+        raise _gone(task)
     try:
         os.link(task.image, target)
     except OSError:
@@ -44,6 +45,19 @@ def place(task: Task, folder: Path) -> Path:
         shutil.copyfile(task.image, temporary)
         temporary.replace(target)
     return target
+
+
+def opened(task: Task) -> BinaryIO:
+    """The task's image, to be read. Raises FrameError where the store has lost it."""
+    try:
+        return task.image.open("rb")
+    except FileNotFoundError:
+        raise _gone(task) from None
+
+
+def _gone(task: Task) -> FrameError:
+    what = f"{task.image}: the image of candidate {task.cid} is not there"
+    return FrameError(what, remedy="restore the store's picture")
 
 
 def address(task: Task, url: str) -> str:
@@ -80,18 +94,8 @@ def within(xyxy: tuple[float, float, float, float], width: int, height: int) -> 
 
 
 def facts(task: Task) -> dict[str, Any]:
-    """What a labeller may want to see, sort or filter by."""
-    return {
-        "cid": task.cid,
-        "device": task.device,
-        "camera": task.camera,
-        "ts": task.ts,
-        "lane": task.lane,
-        "score": task.score,
-        "probability": task.probability,
-        "model": task.model,
-        "reasons": ", ".join(task.reasons),
-    }
+    """What a labeller may want to see, sort or filter by; the keys are `FACTS`."""
+    return {**{name: getattr(task, name) for name in FACTS}, "reasons": ", ".join(task.reasons)}
 
 
 def write_review(folder: Path, tasks: Iterable[Task]) -> None:
