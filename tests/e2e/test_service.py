@@ -22,13 +22,13 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @contextmanager
-def service(folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
+def service(folder: Path, name: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
     """`tailkeeper run` or `collect`; ended with SIGTERM, which it must obey within five seconds."""
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
             [*COMMAND, name, "--config", "agent.toml"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environ},
             stderr=log,
         )
     try:
@@ -155,3 +155,36 @@ def newest(folder: Path) -> bytes:
     items = (folder / "state" / "spool" / "items").glob("*/*.tkc")
     path = max(items, key=lambda path: path.stat().st_mtime_ns)
     return path.read_bytes()[:8192]
+
+
+def test_a_wall_clock_that_jumps_by_years_neither_stops_nor_loses_anything(
+    configure: Configure, late_broker: Mosquitto
+) -> None:
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    if library is None:
+        pytest.skip("libfaketime is not installed: apt install faketime")
+    folder, shown = configure(late_broker.port), late_broker.log.with_name("wall-clock")
+    faked = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(shown), "FAKETIME_NO_CACHE": "1"}
+    faked["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
+    for year in ("1970", "2037", "1999", "2096"):
+        shown.write_text(f"@{year}-12-31 23:59:50\n")
+        with service(folder, "run", **faked):
+            collects(folder, f"in {year}")
+            shown.write_text("@1984-01-01 00:00:00\n")
+            collects(folder, f"after {year}")
+    kept = spooled(folder)
+    shown.write_text("@2001-09-09 01:46:40\n")
+    with service(folder, "run", **faked), service(folder, "collect"):
+        late_broker.start()
+        eventually(lambda: received(folder) >= kept, "not everything was delivered")
+    metas = [json.loads(path.read_text())["meta"] for path in (folder / "store" / "meta").glob("*/*.json")]
+    stamps = [meta["ts_ns"] for meta in sorted(metas, key=lambda meta: meta["mono_ns"])]
+    assert stamps == sorted(set(stamps))
+    assert {meta["ts"][:4] for meta in metas} >= {"1970", "2037", "2096"}
+    assert not any(meta["clock_synced"] for meta in metas)
+
+
+def collects(folder: Path, when: str) -> None:
+    """Wait for three more items in the spool."""
+    before = spooled(folder)
+    eventually(lambda: spooled(folder) >= before + 3, f"nothing collected {when}")
