@@ -34,11 +34,12 @@ from agent.clock import SystemClock
 from agent.errors import ServiceError
 from agent.settings import BrokerSettings
 from tests.fakes import mjpeg
-from tests.fakes.mjpeg import MjpegCamera, Mode, a_network_camera
+from tests.fakes.mjpeg import MjpegCamera, Mode, NetworkCamera, playing
 from tests.fakes.mosquitto import Mosquitto
 
 REPOSITORY = Path(__file__).parents[2]
 DEVICE = "soak-1"
+UNITS = {"run": "tailkeeper.service", "collect": "tailkeeper-collector.service"}
 FAULT_S = 4.0
 PAUSE_S = 1.0
 """Between two events."""
@@ -73,7 +74,7 @@ class Soak:
 
     folder: Path
     mosquitto: Mosquitto
-    camera: MjpegCamera
+    camera: NetworkCamera
     rng: random.Random
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     rounds: dict[str, list[Sample]] = field(default_factory=lambda: {"run": [], "collect": []})
@@ -87,7 +88,7 @@ class Soak:
     def start(self, name: str) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             command = [sys.executable, "-m", "agent", name, "--config", str(self.folder / "agent.toml")]
-            environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}  # as the unit has it
+            environment = {**os.environ, **shipped_environment(UNITS[name])}
             self.processes[name] = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=log)
 
     def configure(self) -> None:
@@ -137,6 +138,13 @@ class Soak:
         stats = status["stats"]
         live = all(camera["state"] == "live" for camera in stats["cameras"].values())
         return live and status["broker"] == "connected" and stats["spool"]["sent"] == 0 and not status["complaints"]
+
+
+def shipped_environment(unit: str) -> dict[str, str]:
+    """What the shipped unit sets, except for a home that is not here."""
+    lines = (REPOSITORY / "deploy" / unit).read_text("utf-8").splitlines()
+    values = next(line for line in lines if line.startswith("Environment=")).partition("=")[2].split()
+    return {name: value for name, _, value in (pair.partition("=") for pair in values) if name != "HOME"}
 
 
 def trouble_camera(soak: Soak) -> None:
@@ -207,7 +215,7 @@ DECK: tuple[Callable[[Soak], None], ...] = (
 @contextlib.contextmanager
 def running(folder: Path, seed: int) -> Iterator[Soak]:
     mosquitto = Mosquitto(folder, persistence=True).start()
-    with a_network_camera() as camera:
+    with playing(MjpegCamera()) as camera:
         soak = Soak(folder, mosquitto, camera, random.Random(seed))
         soak.configure()
         for name in ("collect", "run"):
@@ -270,7 +278,7 @@ def drain(soak: Soak) -> set[str]:
     text = (soak.folder / "agent.toml").read_text("utf-8")
     (soak.folder / "agent.toml").write_text(text.replace('"world:street?seed=1"', f'"{soak.folder}/still"'), "utf-8")
     (soak.folder / "still").mkdir()
-    (soak.folder / "still" / "1.jpg").write_bytes(soak.camera._picture())
+    (soak.folder / "still" / "1.jpg").write_bytes(soak.camera.picture())
     soak.start("run")
     end = time.monotonic() + DRAIN_S
     while time.monotonic() < end and (missing := soak.seen - stored(soak.folder / "store")):

@@ -1,13 +1,15 @@
-"""A network camera on loopback that misbehaves on demand: HTTP with motion JPEG."""
+"""Network cameras on loopback that misbehave on demand: what they have in common, and HTTP with motion JPEG."""
 
 from __future__ import annotations
 
 import base64
 import socket
+import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Literal
 
 import cv2
@@ -18,8 +20,12 @@ Mode = Literal["play", "blink", "freeze", "stall", "close", "garbage", "refuse"]
 PICTURES_PER_S = 25
 
 
-class MjpegCamera:
+class NetworkCamera:
     """Serves pictures with noise in them at `url`; `mode` and `size` may be changed at any time."""
+
+    Answer: type[socketserver.StreamRequestHandler]
+    """Serves one connection of `camera`."""
+    address: str
 
     def __init__(self) -> None:
         self.mode: Mode = "play"
@@ -28,34 +34,27 @@ class MjpegCamera:
         self.login = ""
         """`user:password` that is asked for."""
         self.connections = 0
+        self.newest = time.monotonic()
+        """When the last picture was sent that differed from the one before it."""
         self.changed = threading.Event()
         self._rng = np.random.default_rng(0)
+        self._still = self.picture()
         self._port = 0
-        self._server: ThreadingHTTPServer | None = None
+        self._server: socketserver.TCPServer | None = None
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}/stream.mjpg"
+        return self.address.format(port=self._port)
 
     def start(self) -> None:
         """Listen, on the same port as before if there was one."""
-        camera = self
 
-        class Answer(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                camera.connections += 1
-                with suppress(OSError):
-                    camera._serve(self)
-
-            def log_message(self, *_: object) -> None:
-                """Be quiet."""
-
-        class Server(ThreadingHTTPServer):
+        class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True
             daemon_threads = True
 
         self.changed = threading.Event()
-        self._server = Server(("127.0.0.1", self._port), Answer)
+        self._server = Server(("127.0.0.1", self._port), type("Answer", (self.Answer,), {"camera": self}))
         self._port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
@@ -67,45 +66,70 @@ class MjpegCamera:
             self._server.server_close()
             self._server = None
 
-    def _serve(self, answer: BaseHTTPRequestHandler) -> None:
-        if self.mode == "refuse":
-            answer.send_error(503)
-            return
-        expected = f"Basic {base64.b64encode(self.login.encode()).decode()}"
-        if self.login and answer.headers.get("Authorization") != expected:
-            answer.send_response(401)
-            answer.send_header("WWW-Authenticate", 'Basic realm="camera"')
-            answer.send_header("Content-Length", "0")
-            answer.end_headers()
-            return
-        answer.send_response(200)
-        answer.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
-        answer.end_headers()
-        still, sent = self._picture(), 0
-        while not self.changed.wait(1 / PICTURES_PER_S):
+    def is_welcome(self, authorization: str | None) -> bool:
+        return not self.login or authorization == f"Basic {base64.b64encode(self.login.encode()).decode()}"
+
+    def stream(self) -> Iterator[tuple[bool, bytes]]:
+        """What one connection gets until it is closed: whether it is a picture, and bytes."""
+        changed, sent = self.changed, 0
+        while not changed.wait(1 / PICTURES_PER_S):
             sent += 1
             if self.mode == "close" or (self.mode == "blink" and sent > 3):
-                with suppress(OSError):
-                    answer.connection.shutdown(socket.SHUT_RDWR)
                 return
-            if self.mode == "stall":
-                continue
             if self.mode == "garbage":
-                answer.wfile.write(self._rng.bytes(5000))
-                continue
-            picture = still if self.mode == "freeze" else self._picture()
-            head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
-            answer.wfile.write(head.encode() + picture + b"\r\n")
+                yield False, self._rng.bytes(5000)
+            elif self.mode == "freeze":
+                yield True, self._still
+            elif self.mode != "stall":
+                self._still = self.picture()
+                self.newest = time.monotonic()
+                yield True, self._still
 
-    def _picture(self) -> bytes:
+    def picture(self) -> bytes:
         image = self._rng.integers(60, 200, (*self.size, 3), dtype=np.uint8)
         return cv2.imencode(".jpg", image)[1].tobytes()
 
 
+class _HttpAnswer(BaseHTTPRequestHandler):
+    camera: NetworkCamera
+
+    def do_GET(self) -> None:
+        self.camera.connections += 1
+        with suppress(OSError):
+            self._serve()
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _serve(self) -> None:
+        if self.camera.mode == "refuse":
+            self.send_error(503)
+            return
+        if not self.camera.is_welcome(self.headers.get("Authorization")):
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Basic realm="camera"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=picture")
+        self.end_headers()
+        for is_picture, content in self.camera.stream():
+            head = f"--picture\r\nContent-Type: image/jpeg\r\nContent-Length: {len(content)}\r\n\r\n"
+            self.wfile.write(head.encode() + content + b"\r\n" if is_picture else content)
+
+    def log_message(self, *_: object) -> None:
+        """Be quiet."""
+
+
+class MjpegCamera(NetworkCamera):
+    """Over HTTP, as multipart/x-mixed-replace."""
+
+    Answer = _HttpAnswer
+    address = "http://127.0.0.1:{port}/stream.mjpg"
+
+
 @contextmanager
-def a_network_camera() -> Iterator[MjpegCamera]:
-    """A network camera that plays."""
-    camera = MjpegCamera()
+def playing(camera: NetworkCamera) -> Iterator[NetworkCamera]:
+    """The camera, listening."""
     camera.start()
     try:
         yield camera
