@@ -14,6 +14,7 @@ TailkeeperError
 └── StopError      the command cannot go on: say why, exit
     ├── ConfigError     the user's input is wrong (exit status 2)
     ├── ModelError      the model cannot be used
+    ├── VersionError    a version of the data set is damaged or was changed
     └── ServiceError    one of the service's loops failed
 """
 
@@ -86,6 +87,10 @@ class ConfigError(StopError):
 
 class ModelError(StopError):
     """The model is missing, is not a usable detector, or cannot be run."""
+
+
+class VersionError(StopError):
+    """A version of the data set is damaged, or was changed after it was built."""
 
 
 class ServiceError(StopError):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import pwd
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.shell import Commands, command, group, log, print_json, print_table, progress
+from agent.cli.shell import Commands, command, group, log, part, print_json, print_table, progress
 from agent.clock import SystemClock
 from agent.errors import ConfigError
 from agent.records import LANES
@@ -16,6 +19,7 @@ from agent.settings import load
 if TYPE_CHECKING:
     from agent.collector import LabelStore
     from agent.dataset.formats import Format
+    from agent.dataset.versions.build import Plan
 
 
 def add_commands(commands: Commands) -> None:
@@ -25,6 +29,12 @@ def add_commands(commands: Commands) -> None:
     command(dataset, "stats", _stats, "candidates and labels in numbers", config=True, json=True)
     _add_export(dataset)
     _add_import(dataset)
+    _add_build(dataset)
+    parser = command(dataset, "verify", _verify, "prove that a version holds what people said", config=True, json=True)
+    parser.add_argument("version", type=Path, metavar="VERSION", help="a folder that `dataset build` made")
+    parser = command(dataset, "diff", _diff, "what one version has that another has not", json=True)
+    parser.add_argument("version", type=Path, metavar="A")
+    parser.add_argument("other", type=Path, metavar="B")
 
 
 def _add_export(dataset: Commands) -> None:
@@ -49,6 +59,26 @@ def _add_import(dataset: Commands) -> None:
     parser.add_argument("--when", default="", metavar="TIME", help="when (RFC 3339), where it does not say")
     parser.add_argument("--classes", type=Path, metavar="F", help="names that a box may have (default: as exported)")
     parser.add_argument("--newest-wins", action="store_true", help="settle conflicts: these labels count from now on")
+
+
+def _add_build(dataset: Commands) -> None:
+    text = "the next version of the training set: the one before, what people labelled since, and declared folders"
+    parser = command(dataset, "build", _build, text, config=True, json=True)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of versions")
+    parser.add_argument(
+        "--again", type=Path, metavar="CARD", help="as that card.json says, to prove that it can be done"
+    )
+    text = "data.yaml of real pictures that people labelled, or of a version of ours (may be given again)"
+    parser.add_argument("--base", type=Path, action="append", default=[], metavar="F", help=text)
+    parser.add_argument("--declared-by", default="", metavar="WHO", help="who says so (default: you)")
+    parser.add_argument("--synthetic", type=Path, action="append", default=[], metavar="F", help="synthetic pictures")
+    parser.add_argument("--synthetic-cap", type=part, default=0.2, metavar="P", help="share of train (%(default)s)")
+    parser.add_argument(
+        "--val-share", type=part, default=0.1, metavar="P", help="share of new candidates (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="draws train and val (%(default)s)")
+    parser.add_argument("--classes", type=Path, metavar="F", help="of a first version without a base")
+    parser.add_argument("--add-class", action="append", default=[], metavar="NAME", help="a class the parent lacks")
 
 
 def _count(text: str) -> int:
@@ -150,3 +180,71 @@ def _import(arguments: argparse.Namespace) -> int:
     lines += [f"conflict {cid}" for cid in done.conflicts] + [f"partial {cid}" for cid in done.partial]
     _show(arguments, done.document(), [*lines, f"problems {len(done.problems)}"])
     return 1 if done.problems and not done.stored + done.known else 0
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from agent.dataset.versions.build import build
+
+    with _open(arguments) as store:
+        version = build(_plan(arguments), store, SystemClock(), progress)
+    card = version.card
+    lines = [f"version {version.folder}"]
+    lines += [f"{split}: {sum(images.values())} pictures ({_counts(images)})" for split, images in card.images.items()]
+    for name in ("withdrawn", "relabelled", "left_out", "moved"):
+        lines += [f"{name.replace('_', ' ')} {len(getattr(card, name))}"] if getattr(card, name) else []
+    _show(arguments, {"folder": version.folder, **card.model_dump(mode="json")}, lines)
+    return 0
+
+
+def _plan(arguments: argparse.Namespace) -> Plan:
+    """From the command line, or from the card of a version that is to be made again."""
+    from agent.dataset.names import read_names
+    from agent.dataset.versions.build import Plan, plan_of
+    from agent.dataset.versions.declared import Folder
+
+    if arguments.again:
+        return plan_of(arguments.again, arguments.out)
+    who = arguments.declared_by or pwd.getpwuid(os.getuid()).pw_name
+    return Plan(
+        arguments.out,
+        tuple(Folder(sheet, who) for sheet in arguments.base),
+        tuple(Folder(sheet, who, "synthetic") for sheet in arguments.synthetic),
+        arguments.synthetic_cap,
+        arguments.val_share,
+        arguments.seed,
+        tuple(read_names(arguments.classes)) if arguments.classes else (),
+        tuple(arguments.add_class),
+    )
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    """Beside a store every label is compared with the person's word; elsewhere the version can only prove itself."""
+    from agent.dataset.versions.record import read_version
+    from agent.dataset.versions.verify import verify
+
+    version = read_version(arguments.version)
+    if load(arguments.config).settings.collector.store is None:
+        problems, beside = verify(version), False
+    else:
+        with _open(arguments) as store:
+            problems, beside = verify(version, store), True
+    document = {"version": version.card.version, "samples": len(version.samples), "store": beside}
+    lines = [f"{each.where}: {each.what}; {each.remedy}" for each in problems]
+    compared = "labels as in the store" if beside else "no store here to compare the labels with"
+    lines += [] if problems else [f"{version.card.version}: {len(version.samples)} samples proved, {compared}"]
+    _show(arguments, {**document, "ok": not problems, "problems": [asdict(each) for each in problems]}, lines)
+    return 1 if problems else 0
+
+
+def _diff(arguments: argparse.Namespace) -> int:
+    from agent.dataset.versions.diff import diff
+    from agent.dataset.versions.record import read_version
+
+    found = diff(read_version(arguments.version), read_version(arguments.other))
+    lines = [f"{found['from']} to {found['to']}"]
+    lines += [f"{name} {len(found[name])}" for name in ("added", "removed", "relabelled", "moved")]
+    lines += [
+        f"{name}: {', '.join(f'{k} {n:+d}' for k, n in change.items())}" for name, change in found["classes"].items()
+    ]
+    _show(arguments, found, lines)
+    return 0

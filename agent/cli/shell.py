@@ -77,6 +77,11 @@ def share(text: str) -> float:
     return _number(1e-9, 1.0, text, "a share above 0 and at most 1")
 
 
+def part(text: str) -> float:
+    """Argument: a part of a set."""
+    return _number(0.0, 0.9, text, "a part from 0 to 0.9")
+
+
 def rate(text: str) -> float:
     """Argument: frames per second."""
     return _number(0.0, 1000.0, text, "a rate from 0 to 1000 frames per second")

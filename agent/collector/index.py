@@ -78,6 +78,7 @@ CREATE TABLE IF NOT EXISTS exported (cid TEXT PRIMARY KEY, export INTEGER NOT NU
 -- How a stored picture looks, for those that were compared; twin: the candidate it is like, where that was exported.
 CREATE TABLE IF NOT EXISTS looks (cid TEXT PRIMARY KEY, look BLOB NOT NULL, twin TEXT) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS candidate_label ON candidate (label);
+CREATE INDEX IF NOT EXISTS candidate_sha256 ON candidate (sha256);
 """
 
 

@@ -205,6 +205,20 @@ class LabelStore:
                 log.warning("label left out", extra={"why": str(error)})
         return found
 
+    def label_rows(self, cid: str) -> list[dict[str, Any]]:
+        """What the index knows of a candidate's labels, in order: revision, sha256."""
+        rows = self._index.execute("SELECT revision, sha256 FROM label WHERE cid = ? ORDER BY revision", (cid,))
+        return [{"revision": revision, "sha256": sha256} for revision, sha256 in rows]
+
+    def having(self, sha256s: Sequence[str]) -> dict[str, str]:
+        """Which of these pictures are candidates: sha256 to cid."""
+        found: dict[str, str] = {}
+        for start in range(0, len(sha256s), BATCH):
+            some = tuple(sha256s[start : start + BATCH])
+            query = f"SELECT sha256, cid FROM candidate WHERE sha256 IN ({','.join('?' * len(some))})"
+            found.update(self._index.execute(query, some))
+        return found
+
     def remember_export(self, fmt: str, folder: Path, classes: Sequence[str], cids: Sequence[str]) -> int:
         """Note that these went to a labelling tool; to be called when the export's folder is complete."""
         with self._alone():

@@ -8,6 +8,8 @@ compared with its likes, not with everything.
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -23,15 +25,16 @@ Objects: TypeAlias = Sequence[tuple[str, tuple[float, float, float, float]]]
 """Class name and box, relative to the picture (0..1)."""
 ObjectsOf: TypeAlias = Callable[[str], "tuple[Objects, Objects]"]
 """By name of a frame: what surely is in it, and what may be in it (the first included)."""
-Bucket: TypeAlias = tuple[int, int]
+Bucket: TypeAlias = tuple[int, ...]
 
 ACROSS, DOWN = 24, 16
 SAME_LEVEL = 5
 """Largest difference (of 255) of any cell between twins. Measured on 60 stills: JPEG quality 60 against 95 together
 with half the size moves a cell by 3 at most; a tenth of a second on the rendered street by 8 at least."""
 SAME_IOU = 0.5
-_STEP = 16
+_STEP = 8
 """Brightness levels of one bucket: wider than `SAME_LEVEL`, so that twins are in the same bucket or in neighbours."""
+_NEXT = tuple(itertools.product((-1, 0, 1), repeat=4))
 
 
 def look(path: Path) -> bytes:
@@ -77,7 +80,7 @@ class Looks:
         return [name for _, name in sorted(found)]
 
     def _differences(self, bucket: Bucket, wanted: NDArray[np.int16]) -> NDArray[np.int16]:
-        maps = np.frombuffer(bytes(self._maps[bucket]), np.uint8).reshape(-1, ACROSS * DOWN)
+        maps = np.frombuffer(self._maps[bucket], np.uint8).reshape(-1, ACROSS * DOWN)
         largest: NDArray[np.int16] = np.abs(maps - wanted).max(axis=1)
         return largest
 
@@ -94,9 +97,10 @@ class Looks:
 
 
 def _bucket(seen: bytes) -> Bucket:
-    half = len(seen) // 2
-    return sum(seen[:half]) // half // _STEP, sum(seen[half:]) // half // _STEP
+    """Mean brightness of the four quarters, in steps."""
+    quarters = np.frombuffer(seen, np.uint8).reshape(2, DOWN // 2, 2, ACROSS // 2).mean(axis=(1, 3))
+    return tuple(int(level) // _STEP for level in quarters.flat)
 
 
 def _around(bucket: Bucket) -> Iterator[Bucket]:
-    return ((bucket[0] + i, bucket[1] + j) for i in (-1, 0, 1) for j in (-1, 0, 1))
+    return (tuple(map(operator.add, bucket, step)) for step in _NEXT)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from agent.cli import main
+from tests.fakes.folders import a_folder
 from tests.fakes.stores import a_scene, a_store
 
 Run: TypeAlias = Callable[..., Any]
@@ -78,3 +79,35 @@ def test_an_import_that_takes_nothing_fails(run: Run, tmp_path: Path, capsys: py
 @pytest.mark.parametrize("words", [("export", "excel", "out"), ("import", "label-studio", "nowhere.json")])
 def test_wrong_usage_is_said(run: Run, words: tuple[str, ...]) -> None:
     assert run(*words) == 2
+
+
+def test_versions_are_built_proved_and_compared(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("export", "label-studio", tmp_path / "batch")
+    tasks = json.loads((tmp_path / "batch" / "tasks.json").read_text())
+    for number, count in enumerate((2, 4)):
+        for task in tasks[:count]:
+            task["annotations"] = [_annotation()]
+        (tmp_path / f"labelled{number}.json").write_text(json.dumps(tasks))
+        run("import", "label-studio", tmp_path / f"labelled{number}.json")
+        built = run("build", "--out", tmp_path / "versions", "--val-share", 0)
+        assert sum(sum(images.values()) for images in built["images"].values()) == count
+        assert run("verify", built["folder"])["ok"] is True
+    first, second = sorted((tmp_path / "versions").glob("v*"))
+    assert main(["dataset", "diff", str(first), str(second), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["added"]) == 2
+    (second / "provenance.jsonl").chmod(0o644)
+    (second / "provenance.jsonl").write_bytes((second / "provenance.jsonl").read_bytes().replace(b"ann@", b"bob@"))
+    refused = run("verify", second)
+    assert refused["ok"] is False
+    assert refused["problems"]
+    assert main(["dataset", "verify", str(second), "--config", str(tmp_path / "agent.toml")]) == 1
+
+
+def test_a_version_is_proved_without_a_store_as_far_as_that_goes(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built = run("build", "--out", tmp_path / "versions", "--base", a_folder(tmp_path / "street", train=[1], val=[2]))
+    assert built["bases"][0]["declared_by"]
+    (tmp_path / "empty.toml").write_text("")
+    assert main(["dataset", "verify", built["folder"], "--config", str(tmp_path / "empty.toml")]) == 0
+    assert "2 samples proved, no store here" in capsys.readouterr().out
