@@ -32,7 +32,7 @@ from agent.selection import Selector
 
 log = logging.getLogger(__name__)
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 STAMP = "stamp_ns"
 """Beside the budgets in the state: the newest frame's time stamp."""
 POSTED_S = 20.0

@@ -6,7 +6,7 @@ anything left and the camera as a whole has a full token, so the long-run share 
 rounding. Canary draws are random and never refused; the other lanes wait until what they overspent is earned again.
 
 Days: each limit is a token bucket whose capacity plus a day's filling is the limit, so no 24 hours can exceed it,
-whichever they are, and nothing is spent by nine in the morning.
+whichever they are, and nothing is spent by nine in the morning. The capacity is never less than one candidate.
 """
 
 from __future__ import annotations
@@ -30,37 +30,53 @@ _SMOOTH = 0.05
 
 EARNING: tuple[Lane, ...] = ("uncertain", "rare", "canary", "temporal")
 """The lanes that have a share of the budget."""
+LIMITS = ("frames", "bytes", "labels")
+"""What is limited by day."""
 RANKED: tuple[Lane, ...] = ("uncertain", "rare", "temporal")
 """The lanes that pick the best of a window."""
 
 
 @dataclass(slots=True)
 class DayLimit:
-    """A token bucket: any 24 hours hold at most `limit` (0: no limit), at most 4 % of it at once."""
+    """A token bucket: any 24 hours hold at most `limit` (0: no limit), at most 4 % of it or one candidate at once."""
 
     limit: float
+    cost: float = 1.0
+    """Of one candidate, on average."""
     tokens: float = math.nan
 
     def __post_init__(self) -> None:
-        burst = self.limit * _BURST
-        self.tokens = burst if math.isnan(self.tokens) else min(self.tokens, burst)
+        self.tokens = self._burst if math.isnan(self.tokens) else min(self.tokens, self._burst)
+
+    @property
+    def _burst(self) -> float:
+        return min(self.limit, max(self.limit * _BURST, self.cost))
+
+    @property
+    def _rate(self) -> float:
+        """Per second. A limit of one candidate a day lets one through every other day: no 24 hours may hold two."""
+        return max(self.limit - self._burst, self.limit / 2) / DAY_S
 
     def earn(self, seconds: float) -> None:
-        rate = self.limit * (1 - _BURST) / DAY_S
-        self.tokens = min(self.limit * _BURST, self.tokens + rate * seconds)
+        self.tokens = min(self._burst, self.tokens + self._rate * seconds)
 
     def spend(self, amount: float) -> None:
-        self.tokens -= amount
+        if self.limit:
+            self.tokens -= amount
 
-    def room(self, cost: float) -> float:
-        """How many candidates of this cost there is room for now."""
-        return math.inf if self.limit == 0 else max(0.0, self.tokens / cost)
+    def learn(self, cost: float) -> None:
+        """A candidate has cost so much."""
+        self.cost += _SMOOTH * (cost - self.cost)
 
-    def pace(self, cost: float, wanted_per_s: float) -> float:
+    def room(self) -> float:
+        """How many candidates there is room for now."""
+        return math.inf if self.limit == 0 else max(0.0, self.tokens / min(self.cost, self.limit))
+
+    def pace(self, wanted_per_s: float) -> float:
         """The share of the wanted candidates per second that the limit lets through in the long run, 0..1."""
         if self.limit == 0 or wanted_per_s <= 0:
             return 1.0
-        return min(1.0, self.limit * (1 - _BURST) / DAY_S / (wanted_per_s * cost))
+        return min(1.0, self._rate / (wanted_per_s * self.cost))
 
 
 @dataclass(slots=True)
@@ -72,11 +88,9 @@ class Budget:
     balance: dict[Lane, float] = field(default_factory=dict)
     spent: dict[Lane, int] = field(default_factory=dict)
     frames: DayLimit = field(default_factory=lambda: DayLimit(0))
-    bytes: DayLimit = field(default_factory=lambda: DayLimit(0))
-    labels: DayLimit = field(default_factory=lambda: DayLimit(0))
+    bytes: DayLimit = field(default_factory=lambda: DayLimit(0, _START_BYTES))
+    labels: DayLimit = field(default_factory=lambda: DayLimit(0, _START_LABELS))
     frame_s: float = _START_FRAME_S
-    frame_bytes: float = _START_BYTES
-    frame_labels: float = _START_LABELS
 
     def __post_init__(self) -> None:
         self.balance = {lane: self.balance.get(lane, 0.0) for lane in EARNING}
@@ -86,10 +100,10 @@ class Budget:
     def adopt(self, policy: SelectionSettings, cameras: int) -> None:
         """Go on under another policy or with another number of cameras; what was earned and owed stays."""
         self.policy, self.cameras = policy, max(1, cameras)
-        for name in ("frames", "bytes", "labels"):
+        for name in LIMITS:
             limit = getattr(policy, f"{name}_per_day") / self.cameras
             old: DayLimit = getattr(self, name)
-            setattr(self, name, DayLimit(limit, old.tokens if old.limit else math.nan))
+            setattr(self, name, DayLimit(limit, old.cost, old.tokens if old.limit else math.nan))
 
     def earn(self, seconds: float | None) -> None:
         """One more considered frame, `seconds` after the one before; None or nonsense for the first one or a jump."""
@@ -100,15 +114,17 @@ class Budget:
             self.balance[lane] = min(self.balance[lane] + share, max(cap, 1.0))
         if seconds is not None and 0 < seconds < DAY_S:
             self.frame_s += _SMOOTH * (seconds - self.frame_s)
-            for limit in (self.frames, self.bytes, self.labels):
+            for limit in self._limits:
                 limit.earn(seconds)
 
     @property
     def pace(self) -> float:
         """The share of the frame budget that the daily limits let through in the long run, 0..1."""
-        wanted = self.policy.budget / self.frame_s
-        costs = ((self.frames, 1.0), (self.bytes, self.frame_bytes), (self.labels, self.frame_labels))
-        return min(limit.pace(cost, wanted) for limit, cost in costs)
+        return min(limit.pace(self.policy.budget / self.frame_s) for limit in self._limits)
+
+    @property
+    def _limits(self) -> tuple[DayLimit, DayLimit, DayLimit]:
+        return self.frames, self.bytes, self.labels
 
     def canary(self, raised: float = 1.0) -> float:
         """Inclusion probability of the canary lane now; at budget 1.0 every frame is kept."""
@@ -117,8 +133,7 @@ class Budget:
 
     def room(self) -> int:
         """How many more candidates the daily limits allow now."""
-        costs = ((self.frames, 1.0), (self.bytes, self.frame_bytes), (self.labels, self.frame_labels))
-        return int(min(10_000.0, *(limit.room(cost) for limit, cost in costs)))
+        return int(min(10_000.0, *(limit.room() for limit in self._limits)))
 
     def quota(self) -> int:
         """How many candidates the ranked lanes may pick now."""
@@ -132,22 +147,20 @@ class Budget:
         self.frames.spend(1.0)
         self.bytes.spend(size)
         self.labels.spend(labels)
-        self.frame_bytes += _SMOOTH * (size - self.frame_bytes)
-        self.frame_labels += _SMOOTH * (max(labels, 1) - self.frame_labels)
+        self.bytes.learn(size)
+        self.labels.learn(max(labels, 1))
 
     def state(self) -> dict[str, Any]:
         """JSON-able; see `restore`."""
-        limits = {name: getattr(self, name).tokens for name in ("frames", "bytes", "labels")}
-        means = {name: getattr(self, name) for name in ("frame_s", "frame_bytes", "frame_labels")}
-        return {"balance": dict(self.balance), "spent": dict(self.spent), "limits": limits, "means": means}
+        limits = {name: [getattr(self, name).cost, getattr(self, name).tokens] for name in LIMITS}
+        return {"balance": self.balance, "spent": self.spent, "limits": limits, "frame_s": self.frame_s}
 
     @classmethod
     def restore(cls, policy: SelectionSettings, cameras: int, state: Mapping[str, Any]) -> Budget:
         """The budget that `state()` described, under today's policy."""
         budget = cls(policy, cameras, dict(state.get("balance", {})), dict(state.get("spent", {})))
-        for name, tokens in state.get("limits", {}).items():
+        for name, (cost, tokens) in state.get("limits", {}).items():
             limit: DayLimit = getattr(budget, name)
-            limit.tokens = min(float(tokens), limit.tokens)
-        for name, mean in state.get("means", {}).items():
-            setattr(budget, name, float(mean))
+            setattr(budget, name, DayLimit(limit.limit, cost, tokens))
+        budget.frame_s = state.get("frame_s", budget.frame_s)
         return budget

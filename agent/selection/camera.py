@@ -129,8 +129,8 @@ class Camera:
         why = [f"gate {gate}"] if gate else []
         why += [f"rule {rule.name}" for rule in fired]
         picked = []
-        if fired and self.budget.room():
-            picked = self._before(f"context {fired[0].name}", max(rule.before for rule in fired))
+        if fired and (room := self.budget.room()):
+            picked = self._before(f"context {fired[0].name}", min(room - 1, max(rule.before for rule in fired)))
         if self.manual:
             why, self.manual = [*self.manual, *why], ()
             picked.append(self._take(entry, "manual", None, why))

@@ -146,9 +146,11 @@ class RuleSettings(Section):
     every_s: float = Field(default=0.0, ge=0)
     probability: Share = 1.0
     cooldown_s: float = Field(default=0.0, ge=0)
-    per_minute: int = Field(default=0, ge=0)
-    per_hour: int = Field(default=0, ge=0)
-    per_day: int = Field(default=0, ge=0)
+    per_minute: int = Field(default=0, ge=0, le=10_000)
+    per_hour: int = Field(default=0, ge=0, le=10_000)
+    per_day: int = Field(default=0, ge=0, le=10_000)
+    each_class: bool = False
+    """Cooldown, timer and limits hold for each class by itself: dogs do not use up the cats' limit."""
     before: int = Field(default=0, ge=0, le=20)
     after: int = Field(default=0, ge=0, le=20)
     """Context frames before and after the match."""

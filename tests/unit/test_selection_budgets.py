@@ -20,16 +20,16 @@ def budget(**policy: Any) -> Budget:
     return Budget(SelectionSettings(**{**FREE, **policy}))
 
 
-def spend(one: Budget, frames: int, *, size: int = 100_000, labels: int = 4) -> list[int]:
+def spend(one: Budget, frames: int, *, frame_s: float = FRAME_S) -> list[int]:
     """Picks per window of 150 frames on a stream where every frame has something new."""
     per_window = []
     for _ in range(frames // 150):
         for _ in range(150):
-            one.earn(FRAME_S)
+            one.earn(frame_s)
         picks = one.quota()
         for _ in range(picks):
             lane: Lane = max(RANKED, key=lambda name: one.balance[name])
-            one.charge(lane, size, labels)
+            one.charge(lane, 100_000, 4)
         per_window.append(picks)
     return per_window
 
@@ -90,6 +90,23 @@ def test_the_canary_rate_is_its_share_of_the_budget_slowed_to_the_daily_limit() 
     for _ in range(500):
         one.earn(FRAME_S)
     assert one.canary() == pytest.approx(0.002 * 0.1 * 0.96)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 5, 20])
+def test_a_small_daily_limit_is_used_and_never_exceeded(limit: int) -> None:
+    for name, cost in (("frames_per_day", 1), ("bytes_per_day", 100_000), ("labels_per_day", 4)):
+        per_window = spend(budget(budget=0.5, **{name: limit * cost}), 8 * 5760, frame_s=15.0)
+        day = len(per_window) // 8
+        assert max(sum(per_window[start : start + day]) for start in range(7 * day)) <= limit
+        assert sum(per_window) >= 8 * max(0.5, 0.6 * (limit - 1))
+
+
+def test_a_limit_that_comes_after_days_without_one_starts_afresh() -> None:
+    one = budget(budget=0.05)
+    spend(one, TWO_DAYS)
+    kept = json.loads(json.dumps(one.state()))
+    policy = SelectionSettings(**{**FREE, "budget": 0.05, "frames_per_day": 500})
+    assert 400 <= sum(spend(Budget.restore(policy, 1, kept), TWO_DAYS // 2)) <= 500
 
 
 def test_a_clock_that_jumps_earns_nothing() -> None:

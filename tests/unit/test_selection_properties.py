@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -122,23 +120,3 @@ def test_the_pool_is_bounded_by_count_and_by_bytes() -> None:
         large.consider(Frame("gate", picture, index, index / 5, index, index), rows)
     kept = large._camera("gate")._window.entries
     assert sum(entry.frame.image.nbytes for entry in kept) <= POOL_BYTES
-
-
-@pytest.mark.slow
-def test_memory_stays_bounded_over_100_000_frames() -> None:
-    chosen = selector(budget=0.05, window=150)
-    random = np.random.default_rng(5)
-    corner = random.uniform(0, 25, (500, 6, 2))
-    stream = np.concatenate(
-        [corner, corner + 10, random.uniform(0.02, 1, (500, 6, 1)), random.integers(0, 80, (500, 6, 1))], axis=2
-    ).astype(np.float32)
-    tracemalloc.start()
-    sizes = []
-    for index in range(100_000):
-        chosen.consider(frame(index), stream[index % 500])
-        for candidate in chosen.due():
-            chosen.charge(candidate, 1000)
-        if index % 20_000 == 19_999:
-            sizes.append(tracemalloc.get_traced_memory()[0])
-    tracemalloc.stop()
-    assert max(sizes[1:]) < sizes[0] * 1.2 + 1_000_000

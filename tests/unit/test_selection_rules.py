@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 
 from agent.records import Rows
-from agent.selection.rules import Rule
+from agent.selection.rules import Ages, Rule
 from agent.settings import RuleSettings
 
 CLASSES = ("person", "dog", "cat")
 
 
-def rule(ages: tuple[float, ...] = (), **settings: Any) -> Rule:
-    return Rule(RuleSettings(name="r", **settings), CLASSES, 0.25, ages)
+def rule(ages: Ages | None = None, **settings: Any) -> Rule:
+    return Rule(RuleSettings(name="r", **settings), CLASSES, 0.25, ages or {})
 
 
 def rows(*confidences: tuple[str, float]) -> Rows:
@@ -65,5 +66,33 @@ def test_cooldown_and_limits_survive_a_restart_on_a_new_time_line() -> None:
     before = rule(cooldown_s=100, per_day=2)
     assert fires(before, rows(), 5000.0)
     fires(before, rows(), 5050.0)
-    after = rule(tuple(before.ages()), cooldown_s=100, per_day=2)
+    after = rule(before.ages(), cooldown_s=100, per_day=2)
     assert [t for t in range(300) if fires(after, rows(), float(t))] == [50]
+
+
+def test_limits_and_cooldown_can_hold_for_each_class_by_itself_over_a_restart_too() -> None:
+    limits: dict[str, Any] = {"per_minute": 1, "per_day": 2, "cooldown_s": 5, "each_class": True}
+    dog, cat, both = rows(("dog", 0.9)), rows(("cat", 0.9)), rows(("dog", 0.9), ("cat", 0.9))
+    one = rule(**limits)
+    assert [t for t in range(120) if fires(one, dog, float(t))] == [0, 60]
+    assert fires(one, cat, 121.0)
+    assert not fires(one, both, 130.0)
+    assert fires(one, both, 185.0)  # for the cat; the dog has had its two
+    again = rule(json.loads(json.dumps(one.ages())), **limits)
+    assert not fires(again, both, 0.0)
+    assert not fires(again, cat, 80_000.0)
+    assert fires(again, dog, 86_400.0 - 125)
+    assert fires(again, cat, 86_400.0)
+
+
+def test_a_rule_remembers_no_more_firings_than_its_limits_ask_for() -> None:
+    unlimited, limited = rule(), rule(per_hour=3)
+    for t in range(5000):
+        assert fires(unlimited, rows(), float(t))
+        fires(limited, rows(), float(t))
+    assert {len(old) for one in (unlimited, limited) for old in one.ages().values()} == {1, 3}
+
+
+def test_a_time_line_that_goes_back_does_not_hold_a_rule_for_ever() -> None:
+    one = rule(cooldown_s=10)
+    assert [fires(one, rows(), t) for t in (1e6, 5.0, 9.0, 15.0)] == [True, True, False, True]
