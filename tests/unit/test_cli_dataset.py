@@ -106,7 +106,9 @@ def test_versions_are_built_proved_and_compared(run: Run, tmp_path: Path, capsys
 def test_a_version_is_proved_without_a_store_as_far_as_that_goes(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    built = run("build", "--out", tmp_path / "versions", "--base", a_folder(tmp_path / "street", train=[1], val=[2]))
+    built = run(
+        "build", "--out", tmp_path / "versions", "--base", a_folder(tmp_path / "street", train=[101], val=[102])
+    )
     assert built["bases"][0]["declared_by"]
     (tmp_path / "empty.toml").write_text("")
     assert main(["dataset", "verify", built["folder"], "--config", str(tmp_path / "empty.toml")]) == 0
