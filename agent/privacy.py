@@ -48,17 +48,18 @@ class Privacy:
         return replace(frame, image=fill(frame.image, masks)) if masks else frame
 
     def redact(self, frame: Frame, rows: Rows) -> tuple[Image, tuple[str, ...]]:
-        """The image to store of a masked frame, and what was redacted in it; raises PrivacyError.
+        """The image to store of a frame, and what was redacted in it; raises PrivacyError.
 
-        `rows` are all rows above the floor, served or not.
+        `rows` are all rows above the floor, served or not. Masks are filled once more: a frame that waited in a window
+        may have been masked before an operator added one.
         """
         policy = self._of(frame)
-        names = (MASK,) if policy.masks else ()
+        image, names = (fill(frame.image, policy.masks), (MASK,)) if policy.masks else (frame.image, ())
         if not policy.classes:
-            return frame.image, names
+            return image, names
         chosen = rows[np.isin(rows[:, 5], list(policy.classes))]
         present = (name for c, name in policy.classes.items() if (chosen[:, 5] == c).any())
-        return pixelate(frame.image, chosen[:, :4]), (*names, *present)
+        return pixelate(image, chosen[:, :4]), (*names, *present)
 
     def _of(self, frame: Frame) -> _Policy:
         try:

@@ -66,6 +66,12 @@ def test_every_mask_of_a_camera_is_applied() -> None:
     assert masked[0, 0].tolist() == masked[30, 40].tolist() == list(FILL)
 
 
+def test_a_frame_from_before_a_mask_was_added_is_masked_when_it_is_stored() -> None:
+    image, names = a_policy(masks=[SQUARE]).redact(a_frame(), rows())
+    assert names == ("mask",)
+    assert (image[15:45, 20:60] == FILL).all()
+
+
 def test_without_a_policy_to_apply_a_frame_stays_as_it_is() -> None:
     frame = a_frame()
     policy = a_policy()
