@@ -14,7 +14,6 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from agent import durable
 from agent.clock import Clock, rfc3339
 from agent.collector.index import INDEX, SCHEMA, StoreError, describe, look, open_database, transaction
 from agent.collector.revisions import LabelState, Revision, decode_revision, standing
-from agent.collector.store import WRITERS, Store, read_meta
+from agent.collector.store import Store, read_meta
 from agent.errors import ConfigError, ItemError
 
 log = logging.getLogger(__name__)
@@ -143,13 +142,12 @@ class LabelStore:
         stored = 0
         states: dict[str, LabelState] = {}
         waiting = list(revisions)
-        with self._alone(), ThreadPoolExecutor(WRITERS, "labels") as writers:
+        with self._alone():
             for start in range(0, len(waiting), BATCH):
                 batch = waiting[start : start + BATCH]
                 said = {cid: self.revisions(cid) for cid in dict.fromkeys(each.cid for each in batch)}
                 fresh = [new for each in batch if (new := self._numbered(each, said[each.cid])) is not None]
-                for _ in writers.map(self._write, fresh):
-                    pass
+                self._write(fresh)
                 states |= self._keep(fresh, said)
                 stored += len(fresh)
         return Taken(stored, len(waiting) - stored, states)
@@ -164,10 +162,11 @@ class LabelStore:
         said.append(revision.model_copy(update={"revision": number, "taken": rfc3339(self._clock.wall_ns())}))
         return said[-1]
 
-    def _write(self, revision: Revision) -> None:
-        path = self.folder / label_path(revision.cid, revision.revision)
-        durable.make_folder(path.parent)
-        durable.write(path, revision.encode())
+    def _write(self, revisions: Iterable[Revision]) -> None:
+        files = [(self.folder / label_path(each.cid, each.revision), each.encode()) for each in revisions]
+        for path, _ in files:
+            durable.make_folder(path.parent)
+        durable.write_all(files)
 
     def _keep(self, fresh: Sequence[Revision], said: Mapping[str, Sequence[Revision]]) -> dict[str, LabelState]:
         with transaction(self._index):

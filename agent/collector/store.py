@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,6 @@ from agent.records import Item, Meta
 
 log = logging.getLogger(__name__)
 
-WRITERS = 8
-"""Files that are made durable at once."""
 _COLUMNS = "cid, device, camera, ts, lane, score, probability, model, sha256, bytes, received, label"
 
 
@@ -63,12 +61,10 @@ class Store:
             self._index = open_database(folder / INDEX, SCHEMA)
         except (OSError, StoreError) as error:
             raise ConfigError(f"collector.store {folder}: {error}", remedy="name a folder it may write to") from None
-        self._writers = ThreadPoolExecutor(WRITERS, "writer")
         self.adopted = self.recover()
         """Ids that `recover` found without a row, with their device."""
 
     def close(self) -> None:
-        self._writers.shutdown()
         self._index.close()
         self._lock.close()
 
@@ -79,15 +75,9 @@ class Store:
         return dict(self._index.execute(query, list(cids)))
 
     def write(self, items: Sequence[Item]) -> None:
-        """Images and metadata as files; durable when it returns. Raises OSError.
-
-        All at once, in threads: the file system then makes them durable together, and a batch costs little more time
-        than one item.
-        """
+        """Images and metadata as files, made durable together; they are when it returns. Raises OSError."""
         received = rfc3339(self._clock.wall_ns())
-        files = [pair for item in items for pair in self._files_of(item, received)]
-        for _ in self._writers.map(_write, *zip(*files, strict=True)) if files else ():
-            pass
+        durable.write_all([pair for item in items for pair in self._files_of(item, received)])
 
     def _files_of(self, item: Item, received: str) -> tuple[tuple[Path, bytes], tuple[Path, bytes]]:
         head = {"v": 1, "cid": item.cid, "sha256": item.sha256, "size": len(item.image), "ctype": "image/jpeg"}
@@ -167,23 +157,14 @@ class Store:
         try:
             record = json.loads(path.read_bytes())
             meta = Meta.model_validate(record["meta"])
-            size = (self.folder / image_path(path.stem)).stat().st_size
-            if size != record["size"] or path.stem != record["cid"]:
+            image = (self.folder / image_path(path.stem)).read_bytes()
+            if hashlib.sha256(image).hexdigest() != record["sha256"] or path.stem != record["cid"]:
                 raise ItemError("image and metadata disagree")
-            self._insert(path.stem, record["sha256"], size, record["received"], meta)
+            self._insert(path.stem, record["sha256"], len(image), record["received"], meta)
         except (OSError, ValueError, KeyError, TypeError, ItemError):
             path.unlink(missing_ok=True)  # the device has no receipt and sends it again
             return None
         return meta.device
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        durable.write(path, content)
-    except FileNotFoundError:  # another collector of this store was as fast with the same candidate
-        if not path.exists():
-            raise
-        durable.sync_folder(path.parent)
 
 
 def listing(folder: Path) -> Iterator[dict[str, Any]]:

@@ -221,7 +221,7 @@ def test_a_batch_given_again_after_a_failure_is_stored_once(bench: Bench, monkey
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(durable, "write", full)
+        patched.setattr(durable, "write_all", full)
         with pytest.raises(OSError, match="No space"):
             bench.take(encode_item(PICTURE), *chunks(LARGE))
     assert bench.cids() == []
