@@ -85,7 +85,7 @@ def test_a_version_is_what_ultralytics_reads(shop: Shop, tmp_path: Path) -> None
         assert (version.folder / sample.image).is_file()
         assert (version.folder / sample.label).parent.name == sample.split
     label = (version.folder / sample_of(version, ITEMS[0].cid).label).read_text()
-    assert label == "1 0.250000 0.354167 0.250000 0.208333\n"
+    assert label == "1 0.25000000 0.35416667 0.25000000 0.20833333\n"
     assert (version.folder / sample_of(version, ITEMS[1].cid).label).read_text() == ""
 
 

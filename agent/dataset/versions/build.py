@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
+import json
 import os
 import platform
 import random
@@ -301,7 +302,7 @@ def _write(out: Path, card: Card, placed: Placed, parent: Version | None, progre
         for number, (draft, split, group) in enumerate(ordered):
             sample = _settle(temporary, draft, split, group)
             samples.append(sample)
-            lines.write(sample.line())
+            lines.write(sample.encode())
             looks.write(draft.look)
             if number % 500 == 0:
                 progress(f"{number} of {len(ordered)} samples written")
@@ -348,10 +349,6 @@ def _file_name(draft: Draft) -> str:
 
 
 def _sheet(names: Iterable[str]) -> str:
-    """data.yaml: without a path, so it is found where it lies."""
-    table = "".join(f"  {number}: {_quoted(name)}\n" for number, name in enumerate(names))
+    """data.yaml: without a path, so it is found where it lies; names as JSON, which is YAML as well."""
+    table = "".join(f"  {number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in enumerate(names))
     return f"train: images/train\nval: images/val\ntest: images/eval\nnames:\n{table}"
-
-
-def _quoted(name: str) -> str:
-    return "'" + name.replace("'", "''") + "'"

@@ -25,7 +25,7 @@ from agent.dataset.versions.record import Origin, Sample, count, label_text, par
 from agent.errors import ConfigError, LabelError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-_PREDICTED = re.compile(r"predict(ions?|ed)?\d*|auto_?annotate(_labels)?|pre_?annotations?", re.IGNORECASE)
+_PREDICTED = re.compile(r"predict(ions?|ed)?\d*|(.*_)?auto_?annotate(_labels)?|pre_?annotations?", re.IGNORECASE)
 """Names of folders that Ultralytics' `predict` and `auto_annotate`, and people, keep a model's output in."""
 
 
@@ -68,6 +68,8 @@ def read_folder(
     found = list(_pictures(sheet, folder))
     if not found:
         raise ConfigError(f"{folder.sheet}: no pictures in train or val", remedy="check path, train and val")
+    for place in {path.resolve().parent for each in found for path in (each.picture, each.label)}:
+        refuse_predictions(place)
     drafts = []
     with ThreadPoolExecutor(os.cpu_count() or 1, "base") as readers:
         for number, draft in enumerate(readers.map(lambda each: _draft(each, folder, theirs, names), found)):
@@ -107,12 +109,11 @@ def _pictures(sheet: dict[str, Any], folder: Folder) -> Iterator[_Found]:
     seen: set[Path] = set()
     splits: tuple[Literal["train", "val"], ...] = ("train", "val")
     for split in splits:
-        places = sheet.get(split) or ()
-        for place in [places] if isinstance(places, str) else places:
+        named = sheet.get(split) or ()
+        for place in [named] if isinstance(named, str) else named:
             for picture in _listed(root / str(place), folder.sheet):
                 if picture not in seen:
                     seen.add(picture)
-                    refuse_predictions(picture.parent)
                     yield _Found(picture, _label_of(picture), split)
 
 

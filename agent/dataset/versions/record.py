@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from agent.dataset.formats.ultralytics import line
 from agent.dataset.looks import ACROSS, DOWN, Objects
 from agent.errors import ConfigError, LabelError, VersionError
 from agent.records import Record
@@ -67,7 +68,8 @@ class Sample:
     def label(self) -> str:
         return label_file(self.image)
 
-    def line(self) -> bytes:
+    def encode(self) -> bytes:
+        """Its line in provenance.jsonl."""
         held = {field.name: getattr(self, field.name) for field in fields(self)}
         return json.dumps({k: v for k, v in held.items() if v is not None}, ensure_ascii=False).encode() + b"\n"
 
@@ -154,8 +156,7 @@ def read_version(folder: Path) -> Version:
         raise ConfigError(f"{folder}: no version of a data set", remedy="name a folder that `dataset build` made")
     try:
         card = Card.model_validate_json(_read(folder / CARD))
-        lines = _read(folder / PROVENANCE).splitlines()
-        samples = tuple(_SAMPLE.validate_json(line) for line in lines)
+        samples = tuple(map(_SAMPLE.validate_json, _read(folder / PROVENANCE).splitlines()))
     except ValidationError as error:
         raise _damaged(folder, first_error(error)) from None
     return Version(folder, card, samples)
@@ -180,19 +181,15 @@ def label_file(image: str) -> str:
 
 
 def label_text(objects: Objects, names: Sequence[str]) -> bytes:
-    """Ultralytics' label: class index, centre and size relative to the picture; five columns, so no confidence."""
-    lines = []
-    for name, (x1, y1, x2, y2) in objects:
-        box = ((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1)
-        lines.append(" ".join([str(names.index(name)), *(f"{value:.6f}" for value in box)]))
-    return "".join(f"{line}\n" for line in lines).encode("ascii")
+    """A label file: five columns a line, so no confidence."""
+    return "".join(f"{line(names.index(name), box, 1, 1)}\n" for name, box in objects).encode("ascii")
 
 
 def parse_label(content: bytes, names: Sequence[str], where: str) -> Objects:
     """The objects of a label file. Raises LabelError for anything that is not five columns of a training label."""
     objects = []
-    for number, line in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
-        columns = line.split()
+    for number, text in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+        columns = text.split()
         if not columns:
             continue
         if len(columns) == 6:
