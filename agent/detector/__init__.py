@@ -3,6 +3,7 @@
 The only package that uses onnxruntime.
 """
 
-from agent.detector.session import PROVIDERS, Detector, usable_cores
+from agent.detector.opening import PROVIDERS, usable_cores
+from agent.detector.session import Detector
 
 __all__ = ["PROVIDERS", "Detector", "usable_cores"]

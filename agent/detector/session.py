@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 
-from agent.bundle import Bundle, Embedding, read_bundle
+from agent.bundle import Embedding, read_bundle
 from agent.detector.coco import coco_counts
 from agent.detector.graph import EXPORT_REMEDY, inspect
 from agent.detector.letterbox import Blob, Letterbox, unfit
+from agent.detector.opening import choose, first_line, open_session, usable_cores
 from agent.detector.postprocess import Layout, to_rows
 from agent.errors import FrameError, ModelError
 from agent.records import Image, ModelRef, Rows, Vector
 from agent.settings import ModelSettings
 
-log = logging.getLogger(__name__)
-
-PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
-"""In order of preference; which of them are there depends on the onnxruntime that is installed."""
 DEFAULT_ODDS = 2.2
 """Repair of confidences where no manifest says better: measured for YOLO26n on COCO."""
 
@@ -40,23 +34,21 @@ class Detector:
         floor: float,
         threads: int = 0,
         providers: Sequence[str] = (),
-        spinning: bool = False,
         cache: Path | None = None,
     ) -> None:
         """Load a bundle folder, a bare ONNX file or the bytes of one; raises ModelError.
 
         `floor`: lowest confidence of a row. `threads`: of one inference; 0 takes every physical core that this task may
         use, which measured fastest. `providers`: ONNX Runtime's names or their first word ("cuda"); empty takes the
-        best that are there. `spinning`: threads wait busily between operators, a little faster at the price of a hot
-        CPU. `cache`: folder for the engines that TensorRT builds; without it TensorRT is only used when asked for,
-        because building takes minutes at every start; it runs in half precision, and was not tested on a Jetson.
+        best that are there. `cache`: folder for optimised graphs and for the engines that TensorRT builds; without it
+        TensorRT is only used when asked for, because building takes minutes at every start; it runs in half precision,
+        and was not tested on a Jetson.
         """
         bundle = read_bundle(source)
         self._where = "the model" if isinstance(source, bytes) else str(source)
         self.floor = floor
         self.threads = threads or usable_cores()
-        chosen = _choose(providers, cache)
-        self._session = _open(bundle, self._where, chosen, self.threads, spinning)
+        self._session = open_session(bundle, self._where, choose(providers, cache), self.threads, cache)
         self._graph = inspect(self._session, bundle, self._where)
         self.embedding: Embedding | None = self._graph.embedding
         """The model's extra output, where it has one."""
@@ -138,7 +130,7 @@ class Detector:
         try:
             output, *extra = self._session.run(self._outputs, {self._graph.input: blob})
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base of their own
-            raise ModelError(f"{self._where} fails while it runs: {_first_line(error)}", remedy=EXPORT_REMEDY) from None
+            raise ModelError(f"{self._where} fails while it runs: {first_line(error)}", remedy=EXPORT_REMEDY) from None
         return np.asarray(output[0], np.float32), np.asarray(extra[0][0], np.float32) if extra else None
 
     def _try(self) -> Layout:
@@ -178,78 +170,3 @@ class Detector:
             f"{self._where} detects at least {count} classes and names {len(self.classes)}",
             remedy="the names in the ONNX metadata and in the manifest must be those that it was trained with",
         )
-
-
-def usable_cores() -> int:
-    """Physical cores among the CPUs that this task may use; at least 1.
-
-    Two threads on one core's two hardware threads gain nothing in matrix products.
-    """
-    cores = set()
-    for cpu in os.sched_getaffinity(0):
-        try:
-            cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text("ascii"))
-        except OSError:
-            cores.add(str(cpu))
-    return max(len(cores), 1)
-
-
-def _choose(wanted: Sequence[str], cache: Path | None) -> list[tuple[str, dict[str, str]]]:
-    """Providers with their options: those asked for, else the best that are there."""
-    available = ort.get_available_providers()
-    if not wanted:
-        usable = (name for name in PROVIDERS if name in available)
-        chosen = [name for name in usable if cache or name != "TensorrtExecutionProvider"]
-    else:
-        chosen = [_full_name(name, available) for name in wanted]
-    options: dict[str, dict[str, str]] = {}
-    if cache:
-        engines = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(cache), "trt_fp16_enable": "1"}
-        options["TensorrtExecutionProvider"] = engines
-    return [(name, options.get(name, {})) for name in chosen]
-
-
-def _full_name(wanted: str, available: Sequence[str]) -> str:
-    for name in available:
-        if wanted.lower() in (name.lower(), name.lower().removesuffix("executionprovider")):
-            return name
-    names = ", ".join(name.removesuffix("ExecutionProvider").lower() for name in available)
-    raise ModelError(f"this onnxruntime has no provider {wanted!r}", remedy=f"it has: {names}")
-
-
-def _open(
-    bundle: Bundle,
-    where: str,
-    providers: list[tuple[str, dict[str, str]]],
-    threads: int,
-    spinning: bool,
-) -> ort.InferenceSession:
-    """A session on the first of `providers` that starts; raises ModelError when none does.
-
-    A GPU provider that is installed may still miss its libraries, and ONNX Runtime would then go on without a word.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors: what matters is raised or reported
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")  # what was verified, no other format
-    for at in range(len(providers)):
-        try:
-            # Its own fallback prints to standard output; its configuration from the model would override ours.
-            session = ort.InferenceSession(
-                bundle.onnx, options, providers=providers[at:], enable_fallback=0, read_config_from_model=0
-            )
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base of their own
-            reason = _first_line(error)
-        else:
-            if session.get_providers()[0] == providers[at][0]:
-                return session
-            reason = "it does not start here"
-        if at + 1 < len(providers):
-            log.warning("provider not usable", extra={"provider": providers[at][0], "error": reason})
-    raise ModelError(f"{where} cannot be loaded: {reason}", remedy=EXPORT_REMEDY)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

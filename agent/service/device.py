@@ -183,7 +183,8 @@ class Device:
 
     def load_model(self, path: Path) -> Detector:
         """A warm detector for the model at `path`, as configured; raises ModelError."""
-        return Detector.from_settings(self.settings.model.model_copy(update={"path": path}))
+        model = self.settings.model.model_copy(update={"path": path})
+        return Detector.from_settings(model, cache=self.settings.device.state_dir / "engines")
 
     @property
     def _topics(self) -> Topics:

@@ -115,6 +115,7 @@ def test_sigterm_loses_nothing_that_was_accepted(configure: Configure) -> None:
         eventually(lambda: spooled(folder) >= 3, "nothing was collected")
     before = spooled(folder)
     found = verify(folder / "state" / "spool")
+    assert list((folder / "state" / "engines").glob("*.onnx")), "the optimised graph is kept for the next start"
     assert (found.items, found.damaged) == (before, {})
 
 

@@ -191,22 +191,28 @@ def test_a_provider_is_named_by_its_first_word() -> None:
 
 
 def test_a_provider_that_does_not_start_is_passed_over(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     start = ort.InferenceSession
+    engines: list[str] = []
 
     def without_gpu(*args: Any, providers: list[Any], **options: Any) -> ort.InferenceSession:
         """What a build with CUDA does where CUDA's libraries are missing: fail, or go on with the CPU in silence."""
         if providers[0][0] == "TensorrtExecutionProvider":
+            engines.append(providers[0][1]["trt_engine_cache_path"])
             raise RuntimeError("libnvinfer.so.10: cannot open shared object file")
         return start(*args, providers=[p for p in providers if p[0].startswith("CPU")], **options)
 
     monkeypatch.setattr(ort, "get_available_providers", lambda: list(PROVIDERS))
     monkeypatch.setattr(ort, "InferenceSession", without_gpu)
-    detector = Detector(a_model(end2end([])), floor=0.02, cache=Path("engines"))
+    detector = Detector(a_model(end2end([])), floor=0.02, cache=tmp_path)
     assert detector.providers == ("CPUExecutionProvider",)
     assert [vars(record)["provider"] for record in caplog.records] == list(PROVIDERS[:2])
     assert capsys.readouterr().out == ""
+    assert engines == [str(tmp_path)]
     with pytest.raises(ModelError, match="does not start here"):
         Detector(a_model(end2end([])), floor=0.02, providers=["cuda"])
 
