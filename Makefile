@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 EXPORT := .venv-export
+LABELLING := .venv-labelling
 PIP     = $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.lock
 
 # make run SOURCE=clip.mp4 MODEL=yolo26n.onnx SECONDS=60 OUT=out/street
@@ -75,8 +76,9 @@ bench-spool: $(VENV)/.installed-dev
 	unshare --mount $(BIN)/python -m tests.bench.spool_writes
 
 ## make test-export what needs Ultralytics: parity with its own predictions, export, the shipped model's architecture
-test-export: $(EXPORT)/.installed
-	$(EXPORT)/bin/python -m pytest tests/integration/test_parity.py tests/unit/test_world_export.py tests/unit/test_world_model.py tests/unit/test_export_embedding.py
+test-export: $(EXPORT)/.installed $(LABELLING)/.installed
+	$(EXPORT)/bin/python -m pytest tests/integration/test_labelling_tools.py \
+	  tests/integration/test_parity.py tests/unit/test_world_export.py tests/unit/test_world_model.py tests/unit/test_export_embedding.py
 
 # PyTorch first and pinned: Ultralytics would take whatever is newest, with gigabytes of CUDA.
 $(EXPORT)/.installed: pyproject.toml requirements.lock requirements-export.lock
@@ -84,6 +86,12 @@ $(EXPORT)/.installed: pyproject.toml requirements.lock requirements-export.lock
 	$(EXPORT)/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 torchvision==0.28.0
 	$(EXPORT)/bin/python -m pip --disable-pip-version-check install --quiet \
 	  --constraint requirements.lock --constraint requirements-export.lock --editable '.[dev,export]'
+	@touch $@
+
+# The labelling tools' own libraries, which judge what is exported; they see files, and nothing of ours is installed here.
+$(LABELLING)/.installed: requirements-labelling.lock
+	$(PYTHON) -m venv $(LABELLING)
+	$(LABELLING)/bin/python -m pip --disable-pip-version-check install --quiet --requirement requirements-labelling.lock
 	@touch $@
 
 ## make kit        what a device is installed from, without network: dist/tailkeeper-VERSION-ARCH-pyPY (ARCH=arm64 PY=3.11)
@@ -113,7 +121,9 @@ audit: $(VENV)/.installed-dev
 lock: $(VENV)/.installed-dev
 	$(BIN)/uv pip compile pyproject.toml --universal --python-version 3.10 --extra demo --extra dataset --extra dev \
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile --group labelling --universal --python-version 3.10 \
+	  --no-emit-index-url --no-header --no-annotate --quiet --output-file requirements-labelling.lock
 
 ## make clean      remove what the targets above made
 clean:
-	rm -rf $(VENV) $(EXPORT) build dist out .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(EXPORT) $(LABELLING) build dist out .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -42,7 +42,7 @@ def redraw(image: Element, answer: Answer) -> None:
     for drawn in answer.boxes:
         sides = dict(zip(("xtl", "ytl", "xbr", "ybr"), map(str, drawn.xyxy), strict=True))
         box = SubElement(image, "box", {"label": drawn.name, "occluded": "0", "z_order": "0", **sides})
-        SubElement(box, "attribute", {"name": "score"})
+        SubElement(box, "attribute", {"name": "confidence"})
     for attribute in image.iterfind("tag/attribute"):
         if attribute.get("name") == "verdict":
             word = answer.verdict or ("" if answer.boxes else "nothing")

@@ -129,6 +129,13 @@ def test_without_a_verdict_guesses_that_nobody_touched_are_no_label(
     assert tasks[0].cid in problem.what
 
 
+@pytest.mark.parametrize("tool", sorted(FORMATS.keys() - {"label-studio"}))
+def test_a_guess_that_left_the_image_is_recognised_where_it_was_cut(tmp_path: Path, tool: str) -> None:
+    tasks = [work.task(tmp_path, 1, guesses=[work.guess("car", (-3, 5, 30, 51))])]
+    cut = Box("car", (0, 5, 30, 48))
+    assert not round_trip(tool, tmp_path, tasks, {tasks[0].cid: Answer((cut,))}).labels
+
+
 @every_tool
 def test_images_are_links_where_the_file_system_has_them(tmp_path: Path, tool: str) -> None:
     task = work.task(tmp_path, 1)

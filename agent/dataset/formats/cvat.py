@@ -29,6 +29,8 @@ FRAME = "tailkeeper"
 """The tag of every frame, with what is known of it and the verdict."""
 OPEN = "open"
 """The verdict of a frame that nobody has looked at."""
+CONFIDENCE = "confidence"
+"""The attribute of a box. Not "score": CVAT's COCO export takes that for a result's, and fails where it is empty."""
 _MACHINE = {"auto", "file"}
 """Sources of a shape that say that no person drew it."""
 
@@ -54,10 +56,10 @@ def write(tasks: Sequence[Task], folder: Path, classes: Sequence[str], *, url: s
 
 def _labels(classes: Sequence[str]) -> list[dict[str, Any]]:
     """What the project's label editor takes as raw JSON."""
-    score = [_attribute("score")]
+    confidence = [_attribute(CONFIDENCE)]
     facts = [_attribute(name) for name in outgoing.FACTS]
     verdict = _attribute("verdict", "select", OPEN, *VERDICTS)
-    boxes = [{"name": name, "type": "rectangle", "attributes": score} for name in classes]
+    boxes = [{"name": name, "type": "rectangle", "attributes": confidence} for name in classes]
     return [*boxes, {"name": FRAME, "type": "tag", "attributes": [*facts, verdict]}]
 
 
@@ -100,7 +102,7 @@ def _describe(element: Element, label: dict[str, Any]) -> None:
 def _draw(image: Element, guess: Prediction) -> None:
     sides = dict(zip(("xtl", "ytl", "xbr", "ybr"), (f"{side:.4f}" for side in guess.box.xyxy), strict=True))
     about = {"label": guess.box.name, "source": "auto", "occluded": "0", "z_order": "0"}
-    _say(SubElement(image, "box", {**about, **sides}), "score", f"{guess.score:.4f}")
+    _say(SubElement(image, "box", {**about, **sides}), CONFIDENCE, f"{guess.score:.4f}")
 
 
 def _say(element: Element, name: str, text: str) -> None:
@@ -165,9 +167,7 @@ def _read_image(found: Gathering, known: Known, image: Element, author: Author) 
     if said:
         found.take(task, [box for box, _ in drawn], said, author)
         return
-    own = [
-        box for box, source in drawn if source not in _MACHINE and not incoming.only_guesses([box], task.predictions)
-    ]
+    own = [box for box, source in drawn if source not in _MACHINE and not incoming.only_guesses([box], task)]
     found.take(task, own, None, author, partial=asked or len(own) < len(drawn))
 
 

@@ -14,8 +14,8 @@ from typing import NamedTuple, TypeAlias
 
 from pydantic import ValidationError
 
-from agent.dataset.formats.outgoing import within
-from agent.dataset.records import Box, Label, Labels, Prediction, Problem, Task, Verdict
+from agent.dataset.formats.outgoing import visible, within
+from agent.dataset.records import Box, Label, Labels, Problem, Task, Verdict
 from agent.errors import ConfigError, LabelError
 
 Known: TypeAlias = Callable[[str], "Task | None"]
@@ -67,7 +67,7 @@ class Gathering:
         if task.cid in self.met:
             raise LabelError(f"{task.cid} is in this file twice", remedy="leave one of them")
         self.met.add(task.cid)
-        if not said and only_guesses(boxes, task.predictions):
+        if not said and only_guesses(boxes, task):
             self.unseen.append(task.cid)
             return
         word = verdict(said, boxes)
@@ -146,12 +146,14 @@ def verdict(said: str | None, boxes: Sequence[Box]) -> Verdict:
     return meant
 
 
-def only_guesses(boxes: Sequence[Box], predictions: Sequence[Prediction]) -> bool:
+def only_guesses(boxes: Sequence[Box], task: Task) -> bool:
     """Whether every box is a pre-annotation's (class, and each side within `SAME` pixels): nothing here is a person's.
 
-    True for no boxes, and for a part of the pre-annotations: a threshold on confidences leaves just that.
+    True for no boxes, and for a part of the pre-annotations: a threshold on confidences leaves just that. Compared is
+    what was exported, cut to the image.
     """
-    return all(any(_same(one, guess.box) for guess in predictions) for one in boxes)
+    guesses = [guess.box for guess in visible(task)]
+    return all(any(_same(one, guess) for guess in guesses) for one in boxes)
 
 
 def _same(one: Box, other: Box) -> bool:
