@@ -87,7 +87,7 @@ cat > "$root/DEBIAN/prerm" <<'END'
 #!/bin/sh
 set -e
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-  systemctl disable --quiet --now tailkeeper.service tailkeeper-collector.service || true
+  systemctl disable --quiet --now tailkeeper.service tailkeeper-clock.service tailkeeper-collector.service || true
 fi
 find /opt/tailkeeper/current/lib -name __pycache__ -type d -prune -exec rm -rf {} +
 END

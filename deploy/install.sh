@@ -59,8 +59,7 @@ install_release() {
     echo "$kit" > "$release/kit"
   fi
   mkdir -p "$release/share/tailkeeper"
-  cp "$here/agent.toml" "$here/collector.toml" "$here/tailkeeper.service" "$here/tailkeeper-collector.service" \
-    "$release/share/tailkeeper"
+  cp "$here/agent.toml" "$here/collector.toml" "$here"/tailkeeper*.service "$release/share/tailkeeper"
   [ -z "$old" ] || [ "$old" = "releases/$version" ] || point previous "$old"
   point current "releases/$version"
   use_units
@@ -94,9 +93,7 @@ build() {
 }
 
 use_units() {
-  for unit in tailkeeper tailkeeper-collector; do
-    install -m 644 "$opt/current/share/tailkeeper/$unit.service" "$units/$unit.service"
-  done
+  install -m 644 -t "$units" "$opt"/current/share/tailkeeper/*.service
 }
 
 drop_old_releases() {
@@ -119,8 +116,8 @@ rollback() {
 }
 
 uninstall() {
-  systemd disable --quiet --now tailkeeper.service tailkeeper-collector.service 2>/dev/null || true
-  rm -rf "$opt" "$units/tailkeeper.service" "$units/tailkeeper-collector.service"
+  systemd disable --quiet --now tailkeeper.service tailkeeper-clock.service tailkeeper-collector.service 2>/dev/null || true
+  rm -rf "$opt" "$units/tailkeeper.service" "$units/tailkeeper-clock.service" "$units/tailkeeper-collector.service"
   [ "$(readlink /usr/local/bin/tailkeeper 2>/dev/null)" != "$opt/current/bin/tailkeeper" ] || rm /usr/local/bin/tailkeeper
   systemd daemon-reload
   if [ "$1" = purge ]; then

@@ -115,7 +115,7 @@ def _file_system(place: Path) -> str:
 def check_clock(clock: Clock) -> list[Check]:
     """Whether the wall clock can be right, and is known to be."""
     now = datetime.fromtimestamp(clock.wall_ns() / 1e9, timezone.utc)
-    remedy = "enable systemd-timesyncd (timedatectl set-ntp true) and let the device reach a time server"
+    remedy = "let timesyncd (timedatectl set-ntp true), chrony or ntpd keep the time and reach a time server"
     if now < _RELEASED:
         return [Check("clock", "fail", f"it says {now:%Y-%m-%d %H:%M} UTC: certificates will not be valid", remedy)]
     if not clock.synced():

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from agent.settings import CameraSettings, Loaded, Settings, load
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-EXPOSURE = {"tailkeeper": 1.5, "tailkeeper-collector": 1.3}
+EXPOSURE = {"tailkeeper": 1.5, "tailkeeper-collector": 1.3, "tailkeeper-clock": 1.3}
 """What `systemd-analyze security` may say at most."""
 
 needs_systemd = pytest.mark.skipif(
@@ -102,6 +102,7 @@ COMBINATIONS = [
     ("tailkeeper", ("rtsp-only",)),
     ("tailkeeper", ("pinned-broker",)),
     ("tailkeeper", ("rtsp-only", "pinned-broker")),
+    ("tailkeeper-clock", ()),
     ("tailkeeper-collector", ()),
     ("tailkeeper-collector", ("pinned-broker",)),
 ]
