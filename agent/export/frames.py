@@ -50,7 +50,7 @@ def _render_street(folder: Path, seed: int) -> None:
         cv2.imwrite(str(folder / "images" / f"{name}.png"), small, [cv2.IMWRITE_PNG_COMPRESSION, 1])
         seen = labelled(moment.things)
         counts.update(NAMES[thing.cls] for thing in seen)
-        (folder / "labels" / f"{name}.txt").write_text("".join(_line(thing) for thing in seen))
+        (folder / "labels" / f"{name}.txt").write_text("".join(yolo_line(thing) for thing in seen))
     (folder / "counts" / f"{seed}.json").write_text(json.dumps(counts))
 
 
@@ -63,7 +63,8 @@ def labelled(things: list[Thing]) -> list[Thing]:
     ]
 
 
-def _line(thing: Thing) -> str:
+def yolo_line(thing: Thing) -> str:
+    """A label in YOLO format: class, centre and size as shares of the picture."""
     x1, y1, x2, y2 = thing.box
     values = ((x1 + x2) / 2 / view.WIDTH, (y1 + y2) / 2 / view.HEIGHT, (x2 - x1) / view.WIDTH, (y2 - y1) / view.HEIGHT)
     return f"{thing.cls} " + " ".join(f"{value:.6f}" for value in values) + "\n"

@@ -53,25 +53,34 @@ def train(work: Path, options: argparse.Namespace) -> None:
     from ultralytics import YOLO, settings
 
     settings.update({"sync": False})
-    sheet = work / "world.yaml"
-    names = "".join(f"  {number}: {name}\n" for number, name in enumerate(NAMES))
-    sheet.write_text(f"path: {work}\ntrain: train/images\nval: val/images\nnames:\n{names}")
+    sheet = write_sheet(work)
     last = work / "run" / "weights" / "last.pt"
     resume = options.resume and last.exists()
     model = YOLO(str(last) if resume else "yolo26n.yaml")
     model.add_callback("on_train_start", partial(_use_threads, options.threads))
-    model.train(**({"resume": True} if resume else _plan(work, sheet, options.epochs)))
+    model.train(**({"resume": True} if resume else recipe(sheet, options.epochs)))
 
 
-def _plan(work: Path, sheet: Path, epochs: int) -> dict[str, Any]:
-    """Frames are half the camera's size and keep its shape (`rect`), which also leaves mosaics out."""
+def write_sheet(work: Path) -> Path:
+    """Ultralytics' description of a folder with `train` and `val`."""
+    sheet = work / "world.yaml"
+    names = "".join(f"  {number}: {name}\n" for number, name in enumerate(NAMES))
+    sheet.write_text(f"path: {work}\ntrain: train/images\nval: val/images\nnames:\n{names}")
+    return sheet
+
+
+def recipe(sheet: Path, epochs: int) -> dict[str, Any]:
+    """Arguments of `YOLO.train`; the run goes beside the sheet.
+
+    Frames are half the camera's size and keep its shape (`rect`), which also leaves mosaics out.
+    """
     return {
-        "data": str(sheet), "project": str(work), "name": "run", "exist_ok": True, "plots": False, "save_period": 1,
-        "epochs": epochs, "patience": 0, "imgsz": IMAGE_SIZE, "rect": True, "batch": 16, "nbs": 16, "nms": False,
-        "cache": "ram", "device": "cpu", "workers": 0, "amp": False, "pretrained": False, "deterministic": True,
-        "optimizer": "AdamW", "lr0": 0.002, "lrf": 0.02, "cos_lr": True, "warmup_epochs": 0.5, "weight_decay": 0.0005,
-        "mosaic": 0.0, "translate": 0.05, "scale": 0.15, "fliplr": 0.5, "hsv_h": 0.015, "hsv_s": 0.3, "hsv_v": 0.2,
-        "seed": 0,
+        "data": str(sheet), "project": str(sheet.parent), "name": "run", "exist_ok": True, "plots": False,
+        "save_period": 1, "epochs": epochs, "patience": 0, "imgsz": IMAGE_SIZE, "rect": True, "batch": 16, "nbs": 16,
+        "nms": False, "cache": "ram", "device": "cpu", "workers": 0, "amp": False, "pretrained": False,
+        "deterministic": True, "optimizer": "AdamW", "lr0": 0.002, "lrf": 0.02, "cos_lr": True, "warmup_epochs": 0.5,
+        "weight_decay": 0.0005, "mosaic": 0.0, "translate": 0.05, "scale": 0.15, "fliplr": 0.5, "hsv_h": 0.015,
+        "hsv_s": 0.3, "hsv_v": 0.2, "seed": 0,
     }  # fmt: skip
 
 
