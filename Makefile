@@ -14,7 +14,7 @@ MODEL   ?=
 SECONDS ?= 60
 OUT     ?=
 
-.PHONY: help bench-tailstream bench-fleet fuzz install run test check chaos power-cuts bench bench-spool test-export kit deb test-machine soak audit lock clean bench-world bench-delivery bench-outage
+.PHONY: help bench-tailstream bench-collapse bench-fleet fuzz install run test check chaos power-cuts bench bench-spool test-export kit deb test-machine soak audit lock clean bench-world bench-delivery bench-outage
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -71,6 +71,10 @@ bench-world bench-delivery bench-outage bench-fleet: bench-%: $(VENV)/.installed
 bench-tailstream: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.bench.tailstream --ablation
 
+## make bench-collapse retraining, round after round, on four kinds of labels (an hour and a half of one core; goes on where it was); build/collapse.*
+bench-collapse: $(EXPORT)/.installed
+	$(EXPORT)/bin/python -m tests.bench.collapse $(if $(WORK),--work '$(WORK)')
+
 ## make bench-spool bytes written to the disk per byte of picture (root, loop-mounted ext4)
 bench-spool: $(VENV)/.installed-dev
 	unshare --mount $(BIN)/python -m tests.bench.spool_writes
@@ -78,7 +82,7 @@ bench-spool: $(VENV)/.installed-dev
 ## make test-export what needs Ultralytics: parity with its own predictions, export, the shipped model's architecture
 test-export: $(EXPORT)/.installed $(LABELLING)/.installed
 	$(EXPORT)/bin/python -m pytest tests/integration/test_labelling_tools.py \
-	  tests/integration/test_parity.py tests/unit/test_world_export.py tests/unit/test_world_model.py tests/unit/test_export_embedding.py
+	  tests/integration/test_parity.py tests/integration/test_export.py tests/unit/test_world_export.py tests/unit/test_world_model.py tests/unit/test_export_embedding.py
 
 # PyTorch first and pinned: Ultralytics would take whatever is newest, with gigabytes of CUDA.
 $(EXPORT)/.installed: pyproject.toml requirements.lock requirements-export.lock

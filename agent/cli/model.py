@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.cli import evaluation
 from agent.cli.shell import Commands, command, group
 from agent.clock import SystemClock, rfc3339
 from agent.errors import ConfigError
@@ -33,6 +34,12 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--embedding", action="store_true", help="also one vector per frame, by which selection compares whole frames"
     )
+    parser.add_argument("--half", action="store_true", help="16 bits per number: half the size; faster on a GPU only")
+    parser.add_argument(
+        "--data", type=Path, metavar="F", help="data.yaml of the training set: labelled objects per class"
+    )
+    parser.add_argument("--samples", type=Path, metavar="DIR", help="pictures to check the export on")
+    evaluation.add_commands(model)
     command(model, "keygen", _keygen, "make a key pair for signing bundles", json=True).add_argument(
         "file", type=Path, help="where the private key goes; keep it off the devices"
     )
@@ -57,10 +64,13 @@ def _show(arguments: argparse.Namespace, document: dict[str, Any], lines: Iterab
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from agent.camera.recorded import images_in
     from agent.export.bundle import Facts, export_bundle
+    from agent.export.checkpoint import fetch
 
-    if not arguments.checkpoint.is_file():
-        raise ConfigError(f"{arguments.checkpoint}: no such checkpoint", remedy="name a .pt file of Ultralytics")
+    with contextlib.redirect_stdout(sys.stderr):
+        fetch(arguments.checkpoint)
+    counts = _training_counts(arguments.checkpoint, arguments.data) if arguments.data else None
     clock = SystemClock()
     source = {"checkpoint": arguments.checkpoint.name, "sha256": sha256(arguments.checkpoint.read_bytes()).hexdigest()}
     facts = Facts(
@@ -69,14 +79,37 @@ def _export(arguments: argparse.Namespace) -> int:
         created=rfc3339(clock.wall_ns()),
         source=source,
         licence="AGPL-3.0 (Ultralytics)",
+        counts=counts,
     )
     out = arguments.out or arguments.checkpoint.with_suffix("")
     with contextlib.redirect_stdout(sys.stderr):  # Ultralytics talks
-        manifest = export_bundle(arguments.checkpoint, out, arguments.imgsz, facts, embedding=arguments.embedding)
-    document = manifest.model_dump(mode="json", exclude={"golden"}) | {"out": out}
-    return _show(
-        arguments, document, [f"{manifest.model_id}: {len(manifest.classes)} classes, {manifest.size} bytes in {out}"]
-    )
+        manifest, worst = export_bundle(
+            arguments.checkpoint,
+            out,
+            arguments.imgsz,
+            facts,
+            embedding=arguments.embedding,
+            half=arguments.half,
+            samples=images_in(arguments.samples) if arguments.samples else (),
+        )
+    document = manifest.model_dump(mode="json", exclude={"golden"}) | {"out": out, "difference": worst}
+    lines = [
+        f"{manifest.model_id}: {len(manifest.classes)} classes, {manifest.size} bytes in {out}",
+        f"confidences differ from the checkpoint's by at most {worst:.4f}",
+        f"training counts {'of ' + str(arguments.data) if counts else 'unknown: name the training set with --data'}",
+    ]
+    return _show(arguments, document, lines)
+
+
+def _training_counts(checkpoint: Path, data: Path) -> tuple[int, ...]:
+    """Labelled objects per class in the training set of a checkpoint."""
+    from agent.export.checkpoint import check_classes, open_detector
+    from agent.export.sheet import read_sheet
+
+    sheet = read_sheet(data)
+    names = open_detector(checkpoint).names
+    check_classes(tuple(names[number] for number in sorted(names)), sheet, str(checkpoint))
+    return sheet.counts()
 
 
 def _keygen(arguments: argparse.Namespace) -> int:

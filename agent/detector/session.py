@@ -96,6 +96,11 @@ class Detector:
         return self._graph.classes
 
     @property
+    def layout(self) -> Layout:
+        """What its output looks like: `end2end` or `raw`."""
+        return self._layout
+
+    @property
     def counts(self) -> tuple[int, ...] | None:
         """Labelled objects per class in the training set; None when unknown (COCO's own are known)."""
         return self.manifest.counts if self.manifest else coco_counts(self.classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from agent.bundle import MANIFEST_FILE, MODEL_FILE, Calibration, Golden, Input, Manifest, Row, Tolerance
+from agent import durable
+from agent.bundle import (
+    MANIFEST_FILE,
+    MODEL_FILE,
+    SIGNATURE_FILE,
+    Calibration,
+    Golden,
+    Input,
+    Manifest,
+    Row,
+    Tolerance,
+    read_bundle,
+)
 from agent.detector import Detector
+from agent.errors import ModelError
+from agent.export import parity
 from agent.export.onnx import export_checkpoint
 from agent.records import Image, Thresholds
 
@@ -51,7 +66,7 @@ def write_bundle(folder: Path, onnx: bytes, facts: Facts) -> Manifest:
         sha256=hashlib.sha256(onnx).hexdigest(),
         size=len(onnx),
         input=Input(w=width, h=height),
-        output="end2end",
+        output=detector.layout,
         classes=detector.classes,
         counts=facts.counts,
         thresholds=Thresholds(serve=SERVE, floor=FLOOR),
@@ -61,20 +76,54 @@ def write_bundle(folder: Path, onnx: bytes, facts: Facts) -> Manifest:
     )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(onnx)
-    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    _write_manifest(folder, manifest)
     return manifest
 
 
+def amend(folder: Path, **changes: object) -> bool:
+    """Change what a bundle's manifest says; returns whether the bundle was signed: then it has to be signed again.
+
+    A signature covers the manifest's exact bytes, so the old one is worth nothing and goes. Raises ModelError for a
+    bare ONNX or a damaged bundle.
+    """
+    manifest = read_bundle(folder).manifest
+    if manifest is None:
+        raise ModelError(f"{folder} is a bare ONNX", remedy="make a bundle with `tailkeeper model export`")
+    changed = Manifest.model_validate(manifest.model_dump() | changes)
+    signature = folder / SIGNATURE_FILE
+    signed = signature.exists()
+    signature.unlink(missing_ok=True)
+    _write_manifest(folder, changed)
+    return signed
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    durable.write(folder / MANIFEST_FILE, (manifest.model_dump_json(indent=1) + "\n").encode(), mode=0o644)
+
+
 def export_bundle(
-    ckpt: Path, folder: Path, imgsz: int | tuple[int, int], facts: Facts, *, embedding: bool = False
-) -> Manifest:
+    ckpt: Path,
+    folder: Path,
+    imgsz: int | tuple[int, int],
+    facts: Facts,
+    *,
+    embedding: bool = False,
+    half: bool = False,
+    samples: Sequence[Path] = (),
+) -> tuple[Manifest, float]:
     """Export an Ultralytics checkpoint into a bundle folder; `imgsz` is a side or (height, width) in pixels.
 
-    With `embedding` the model also says, in one vector, what the whole picture looks like.
+    With `embedding` the model also says, in one vector, what the whole picture looks like. With `half` its numbers have
+    16 bits: half the bytes to send, faster on a GPU, slower on a CPU. Checkpoint and export see the `samples` (default:
+    Ultralytics' own pictures); returned with the manifest is by how much their confidences differ at most. Raises
+    ModelError where that is too much, or for what is no detector; then nothing is written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    exported = export_checkpoint(ckpt, folder / MODEL_FILE, imgsz, embedding=embedding)
-    return write_bundle(folder, exported.read_bytes(), facts)
+    with tempfile.TemporaryDirectory() as room:
+        exported = export_checkpoint(ckpt, Path(room) / MODEL_FILE, imgsz, embedding=embedding, half=half)
+        onnx = exported.read_bytes()
+        tolerance = GOLDEN_TOLERANCE.conf if half else parity.TOLERANCE
+        worst = parity.check(ckpt, onnx, samples or parity.sample_images(), tolerance)
+    return write_bundle(folder, onnx, facts), worst
 
 
 def golden_frames(detector: Detector, images: Sequence[Image], count: int) -> tuple[Golden, ...]:

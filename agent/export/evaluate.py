@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from agent.records import Rows
 from agent.world.truth import Thing
 
 IOU = 0.5
+Box: TypeAlias = tuple[float, float, float, float]
+Boxes: TypeAlias = Sequence[tuple[int, Box]]
+"""Class and x1 y1 x2 y2 (pixels) of each object."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +31,26 @@ class Scored:
 
 def score(frames: Iterable[tuple[Rows, Sequence[Thing]]], classes: int) -> list[Scored]:
     """Match rows to truth at IoU .5, best confidence first. Things too hidden to be labelled count neither way."""
+    return gather(map(_sorted_out, frames), classes)
+
+
+def _sorted_out(frame: tuple[Rows, Sequence[Thing]]) -> tuple[Rows, Boxes, Boxes]:
+    rows, things = frame
+    wanted = labelled(list(things))
+    hidden = [(thing.cls, thing.box) for thing in things if thing not in wanted]
+    return rows, [(thing.cls, thing.box) for thing in wanted], hidden
+
+
+def gather(frames: Iterable[tuple[Rows, Boxes, Boxes]], classes: int) -> list[Scored]:
+    """The same for frames with the objects that are to be found, and those that count neither way."""
     hits: list[list[tuple[float, float]]] = [[] for _ in range(classes)]
     objects = [0] * classes
-    for rows, things in frames:
-        wanted = labelled(list(things))
-        for thing in wanted:
-            objects[thing.cls] += 1
-        for cls in {int(row[5]) for row in rows}:
-            mine = [thing.box for thing in wanted if thing.cls == cls]
-            hidden = [thing.box for thing in things if thing.cls == cls and thing not in wanted]
-            hits[cls] += _matches(rows[rows[:, 5] == cls], mine, hidden)
+    for rows, wanted, hidden in frames:
+        for cls, _ in wanted:
+            objects[cls] += 1
+        for number in {int(row[5]) for row in rows}:
+            mine, veiled = ([box for cls, box in boxes if cls == number] for boxes in (wanted, hidden))
+            hits[number] += _matches(rows[rows[:, 5] == number], mine, veiled)
     result = []
     for found, count in zip(hits, objects, strict=True):
         pairs = np.array(sorted(found, reverse=True), np.float64).reshape(-1, 2)
@@ -44,9 +58,7 @@ def score(frames: Iterable[tuple[Rows, Sequence[Thing]]], classes: int) -> list[
     return result
 
 
-def _matches(
-    rows: Rows, wanted: list[tuple[float, float, float, float]], hidden: list[tuple[float, float, float, float]]
-) -> list[tuple[float, float]]:
+def _matches(rows: Rows, wanted: list[Box], hidden: list[Box]) -> list[tuple[float, float]]:
     """(confidence, right) of the rows of one class in one frame; rows on hidden things are left out."""
     overlap, veiled = iou(rows[:, :4], wanted), iou(rows[:, :4], hidden)
     free = np.ones(len(wanted), bool)
@@ -62,7 +74,7 @@ def _matches(
     return found
 
 
-def iou(boxes: Rows, others: Sequence[tuple[float, float, float, float]]) -> NDArray[np.float64]:
+def iou(boxes: Rows, others: Sequence[Box]) -> NDArray[np.float64]:
     """Intersection over union, shape (n, m), of boxes (n, 4) and m others, all x1 y1 x2 y2."""
     a, b = np.asarray(boxes, np.float64)[:, None], np.asarray(others, np.float64).reshape(-1, 4)[None]
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
@@ -71,12 +83,16 @@ def iou(boxes: Rows, others: Sequence[tuple[float, float, float, float]]) -> NDA
     return np.asarray(inner / np.maximum(union, 1e-9), np.float64)
 
 
-def average_precision(scored: Scored) -> float:
-    """Area under the precision envelope at 101 recalls (COCO's rule); NaN where the class has no object."""
+def average_precision(scored: Scored, weights: NDArray[np.float64] | None = None) -> float:
+    """Area under the precision envelope at 101 recalls (COCO's rule); NaN where the class has no object.
+
+    Rows are in falling order of confidence; `weights` says how often each of them counts (default: once).
+    """
     if not scored.objects:
         return float("nan")
-    right = np.cumsum(scored.right)
-    precision = right / np.arange(1, len(right) + 1)
+    counted = np.ones(len(scored.right)) if weights is None else weights
+    right = np.cumsum(scored.right * counted)
+    precision = right / np.maximum(np.cumsum(counted), 1e-9)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     recall = right / scored.objects
     at = np.searchsorted(recall, np.linspace(0, 1, 101), side="left")
@@ -95,14 +111,16 @@ def repair(confidence: NDArray[np.float64], odds: float) -> NDArray[np.float64]:
 
 def fit_odds(scored: Sequence[Scored]) -> float:
     """The factor on the odds that makes the confidences most likely (least log loss), within 0.05 .. 20."""
-    confidence = np.clip(np.concatenate([part.confidence for part in scored]), 1e-4, 1 - 1e-4)
-    right = np.concatenate([part.right for part in scored])
     grid = np.exp(np.linspace(np.log(0.05), np.log(20.0), 1200))
-    losses = [_log_loss(repair(confidence, float(odds)), right) for odds in grid]
+    losses = [log_loss(scored, float(odds)) for odds in grid]
     return round(float(grid[int(np.argmin(losses))]), 2)
 
 
-def _log_loss(probability: NDArray[np.float64], right: NDArray[np.float64]) -> float:
+def log_loss(scored: Sequence[Scored], odds: float) -> float:
+    """How badly the repaired confidences explain which rows are right (nats per row)."""
+    confidence = np.clip(np.concatenate([part.confidence for part in scored]), 1e-4, 1 - 1e-4)
+    right = np.concatenate([part.right for part in scored])
+    probability = repair(confidence, odds)
     return float(-np.mean(right * np.log(probability) + (1 - right) * np.log(1 - probability)))
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from agent.errors import ConfigError, ModelError
+from agent.errors import ModelError
+from agent.export.checkpoint import open_detector
 
 OPSET = 17
 IR_VERSION = 9
@@ -22,30 +23,24 @@ EMBEDDING = "embedding"
 """Name of the extra output, and of the metadata entry that tells of it."""
 
 
-def export_checkpoint(ckpt: Path, out: Path, imgsz: int | tuple[int, int], *, embedding: bool = False) -> Path:
+def export_checkpoint(
+    ckpt: Path, out: Path, imgsz: int | tuple[int, int], *, embedding: bool = False, half: bool = False
+) -> Path:
     """Export a checkpoint end to end, rows [1, 300, 6], to the file `out`; returns it.
 
-    With `embedding` the model gets a second output, see `add_embedding`.
+    With `embedding` the model gets a second output, see `add_embedding`. With `half` its numbers have 16 bits.
 
     `imgsz` is the side of a square input or its (height, width) in pixels, multiples of 32. Names, stride and size
     are kept in the ONNX metadata as Ultralytics writes them; what tells of the workstation is not. Raises ConfigError
     without Ultralytics, and ModelError for a file that is none of its detection checkpoints.
     """
-    try:
-        from ultralytics import YOLO
-    except ImportError:
-        raise ConfigError("Ultralytics is not installed", remedy="pip install 'tailkeeper[export]'") from None
     size = [imgsz, imgsz] if isinstance(imgsz, int) else list(imgsz)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "model.pt"
         shutil.copyfile(ckpt, copy)
         plan: dict[str, Any] = {"imgsz": size, "opset": OPSET, "simplify": True, "dynamic": False, "device": "cpu"}
-        try:
-            yolo = YOLO(str(copy))
-        except Exception as error:  # noqa: BLE001 - what torch raises for a damaged file is not documented
-            raise ModelError(f"{ckpt} is no checkpoint: {str(error).splitlines()[0]}") from None
-        if yolo.task != "detect":
-            raise ModelError(f"{ckpt} is a model for {yolo.task}", remedy="only detection models can be used")
+        plan |= {"quantize": 16} if half else {}
+        yolo = open_detector(copy, str(ckpt))
         last = len(yolo.model.yaml["backbone"]) - 1
         made = yolo.export(format="onnx", nms=False, **plan)  # nms=False: the one-to-one head, end to end
         model = _load(Path(made))
@@ -76,6 +71,7 @@ def add_embedding(model: Any, layer: int) -> None:
     outside = [node for node in graph.node if not node.name.startswith(f"/model.{layer}/")]
     read = inside & {name for node in outside for name in node.input}
     shapes = {info.name: [side.dim_value for side in info.type.tensor_type.shape.dim] for info in graph.value_info}
+    kinds = {info.name: info.type.tensor_type.elem_type for info in graph.value_info}
     match [(name, *shapes.get(name, ())) for name in read]:
         case [(str(feature), 1, int(channels), int(height), int(width))] if channels and height and width:
             helper = onnx.helper
@@ -85,8 +81,7 @@ def add_embedding(model: Any, layer: int) -> None:
                     helper.make_node("Flatten", [f"{EMBEDDING}_map"], [EMBEDDING], name=f"/{EMBEDDING}/flatten"),
                 ]
             )
-            shape = [1, channels]
-            model.graph.output.append(helper.make_tensor_value_info(EMBEDDING, onnx.TensorProto.FLOAT, shape))
+            model.graph.output.append(helper.make_tensor_value_info(EMBEDDING, kinds[feature], [1, channels]))
         case _:
             raise ModelError(
                 f"layer {layer} of this model has no feature map to make an embedding of", remedy="export without it"
