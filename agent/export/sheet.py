@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from agent.camera.recorded import IMAGE_SUFFIXES
@@ -71,6 +70,10 @@ class Sheet:
 def read_sheet(path: Path) -> Sheet:
     """Read a `data.yaml` or the one in a folder; raises ConfigError with what is wrong in it."""
     file = path / SHEET if path.is_dir() else path
+    try:
+        import yaml
+    except ImportError:
+        raise ConfigError(f"{file}: reading it needs PyYAML", remedy="pip install 'tailkeeper[export]'") from None
     try:
         content = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from agent.bundle import MODEL_FILE
 from agent.export.checkpoint import check_classes, open_detector
@@ -60,9 +60,9 @@ def _only(sheet: Sheet, split: str) -> Iterator[Path]:
             (folder / "images" / (link + image.suffix)).symlink_to(image.resolve())
             if (labels := label_file(image)).exists():
                 (folder / "labels" / f"{link}.txt").symlink_to(labels.resolve())
-        alone = folder / "data.yaml"
+        alone = folder / "data.yaml"  # JSON is YAML
         content = {"path": name, "train": "images", "val": "images", "names": list(sheet.names)}
-        alone.write_text(yaml.safe_dump(content), "utf-8")
+        alone.write_text(json.dumps(content), "utf-8")
         yield alone
 
 

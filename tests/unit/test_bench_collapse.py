@@ -31,7 +31,7 @@ TINY = Plan(
     start_views=32,
     views=32,
     held_out_streets=1,
-    held_out_frames=6,
+    held_out_frames=24,
 )
 
 
