@@ -27,6 +27,10 @@ def add_commands(commands: Commands) -> None:
     dataset = group(commands, "dataset", "the collector's store and what becomes of it")
     command(dataset, "ls", _ls, "stored candidates (JSON lines with --json)", config=True, json=True)
     command(dataset, "stats", _stats, "candidates and labels in numbers", config=True, json=True)
+    text = "the store in one HTML page: pictures, classes, errors, drift, devices, labels"
+    parser = command(dataset, "report", _report, text, config=True, json=True)
+    parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--model", type=Path, metavar="M", help="bundle or ONNX file, for what it was trained on")
     _add_export(dataset)
     _add_import(dataset)
     _add_build(dataset)
@@ -131,6 +135,24 @@ def _stats(arguments: argparse.Namespace) -> int:
         f"{key[:-1]} {name}: {_counts(n)}" for key in ("lanes", "devices", "classes") for name, n in found[key].items()
     ]
     _show(arguments, found, lines)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from agent.dataset.report import report
+
+    trained = None
+    if arguments.model:
+        from agent.detector import Detector
+
+        detector = Detector(arguments.model, floor=0.02, threads=1)
+        trained = dict(zip(detector.classes, detector.counts, strict=True)) if detector.counts else None
+    with _open(arguments) as store:
+        done = report(store, arguments.out, trained, SystemClock())
+    errors = done["errors_per_frame"]
+    said = f"{errors['mean']:.2f} ({errors['low']:.2f} to {errors['high']:.2f})" if errors else "unknown"
+    lines = [f"candidates {done['candidates']}", f"errors a frame {said}", f"report {done['out']}"]
+    _show(arguments, done, lines)
     return 0
 
 
