@@ -3,7 +3,7 @@
 from agent.camera.camera import Camera, Stamper
 from agent.camera.cameras import Cameras, open_cameras
 from agent.camera.condition import Health, State
-from agent.camera.opening import is_live, open_camera, shown_source
+from agent.camera.opening import is_live, open_camera
 
 __all__ = [
     "Camera",
@@ -14,5 +14,4 @@ __all__ = [
     "is_live",
     "open_camera",
     "open_cameras",
-    "shown_source",
 ]

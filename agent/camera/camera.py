@@ -192,7 +192,7 @@ class Camera:
             except Exception as error:  # noqa: BLE001 - whatever a driver raises, the camera is tried again
                 if not halt.is_set():
                     self._lose(error)
-            if not self.live:
+            if not self.live or halt.is_set():
                 break
             self._rest(halt)
         if not halt.is_set():

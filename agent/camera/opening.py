@@ -17,10 +17,9 @@ from agent.camera.recorded import IMAGE_SUFFIXES, Folder, Rendered, VideoFile, c
 from agent.camera.source import Looped, Source
 from agent.clock import Clock
 from agent.errors import ConfigError
-from agent.settings import CameraSettings
+from agent.settings import URL, CameraSettings, shown_source
 from agent.world import World
 
-_URL = re.compile(r"^(rtsps?|https?|rtmps?|udp|tcp|rtp)://", re.IGNORECASE)
 _CSI = re.compile(r"^(picamera|csi):(\d{1,2})$")
 _DEVICE = re.compile(r"^(\d{1,3}|/dev/.+)$")
 
@@ -52,19 +51,9 @@ def open_camera(
     )
 
 
-def shown_source(source: str) -> str:
-    """The source as logs and listings may show it: a URL without password and query."""
-    if not _URL.match(source):
-        return source
-    parts = urlsplit(source)
-    user, _, host = parts.netloc.rpartition("@")
-    netloc = f"{user.partition(':')[0]}@{host}" if user else host
-    return urlunsplit((parts.scheme, netloc, parts.path, "..." if parts.query else "", ""))
-
-
 def is_live(source: str) -> bool:
     """Whether a source is a camera, which never ends, and not a recording."""
-    return bool(_URL.match(source) or _CSI.match(source) or _DEVICE.match(source))
+    return bool(URL.match(source) or _CSI.match(source) or _DEVICE.match(source))
 
 
 def _sources(settings: CameraSettings, clock: Clock) -> tuple[bool, Callable[[], Source]]:
@@ -87,7 +76,7 @@ def _live(settings: CameraSettings, clock: Clock) -> Callable[[], Source]:
         index = int(csi[2])
         command = picamera_command(index, size, settings.fps) if csi[1] == "picamera" else csi_command(index, size)
         return lambda: JpegChild(command, clock, settings.timeout_s + 5)
-    if _URL.match(source):
+    if URL.match(source):
         address, shown = _with_password(source, settings.password), shown_source(source)
         stream = partial(open_capture, address, timeout_s=settings.timeout_s, shown=shown)
     else:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from agent.camera import Camera, is_live, open_camera, shown_source
+from agent.camera import Camera, is_live, open_camera
 from agent.clock import Clock
 from agent.detector import Detector
 from agent.doctor.check import Check
 from agent.errors import ConfigError, TailkeeperError
 from agent.privacy import Privacy
 from agent.records import Frame, Image
-from agent.settings import CameraSettings, Settings
+from agent.settings import CameraSettings, Settings, shown_source
 
 FIRST_FRAME_S = 10.0
 """How long a camera may take for its first frame, above its own time-out."""

@@ -22,9 +22,11 @@ from agent.settings.sections import (
     SpoolSettings,
     UplinkSettings,
 )
+from agent.settings.source import URL, shown_source
 
 __all__ = [
     "DEFAULT_FILE",
+    "URL",
     "BrokerSettings",
     "CameraSettings",
     "CollectorSettings",
@@ -46,4 +48,5 @@ __all__ = [
     "merge",
     "parse_schedule",
     "remote_keys",
+    "shown_source",
 ]

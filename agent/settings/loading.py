@@ -20,6 +20,7 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 
 from agent.errors import ConfigError
 from agent.settings.sections import ENV_PREFIX, CameraSettings, Settings
+from agent.settings.source import shown_source
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -32,7 +33,6 @@ PRECEDENCE = ("default", "file", "fleet", "credential", "environment", "command 
 
 Tree: TypeAlias = dict[str, Any]
 _SERIALS = (Path("/sys/firmware/devicetree/base/serial-number"), Path("/etc/machine-id"))
-_URL_PASSWORD = re.compile(r"^([a-z0-9+.-]+://[^/@]*:)[^/]*@", re.IGNORECASE)
 _CAMERA_CREDENTIAL = re.compile(r"^camera_([A-Za-z0-9_-]+)_password$")
 
 
@@ -108,18 +108,15 @@ class Loaded:
         return found
 
     def shown(self) -> list[tuple[str, Any]]:
-        """Dotted path and value of every key, passwords hidden."""
-        return [
-            (path, "***" if path.endswith("password") and value else value)
-            for path, value in leaves(_by_name(self.settings.model_dump(mode="json")))
-        ]
+        """Dotted path and value of every key, secrets hidden."""
+        return [(path, _public(path, value)) for path, value in leaves(_by_name(self.settings.model_dump(mode="json")))]
 
     def tables(self) -> Tree:
         """Effective values of the device's sections, nested as in the config file, cameras by name, without secrets."""
         values = _by_name(self.settings.model_dump(mode="json", exclude={"collector": True, "broker": {"password"}}))
         for camera in values["cameras"].values():
             del camera["password"]
-            camera["source"] = _URL_PASSWORD.sub(r"\1***@", camera["source"])
+            camera["source"] = shown_source(camera["source"])
         return values
 
     def origins(self) -> dict[str, str]:
@@ -222,6 +219,13 @@ def default_device_id(host: str, serial: str) -> str:
     safe = re.sub(r"[^A-Za-z0-9_-]+", "-", host).strip("-") or "device"
     digits = re.sub(r"[^0-9a-f]", "", serial.lower())[-8:].rjust(8, "0")
     return f"{safe[:55]}-{digits}"
+
+
+def _public(path: str, value: Any) -> Any:
+    """The value of a key without its secrets."""
+    if path.endswith(".password") and value:
+        return "***"
+    return shown_source(value) if path.endswith(".source") else value
 
 
 def _serial() -> str:

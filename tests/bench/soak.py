@@ -129,6 +129,13 @@ class Soak:
         rss_mb = int(status["VmRSS"].split()[0]) / 1024
         return Sample(time.monotonic() / 3600, rss_mb, len(list((proc / "fd").iterdir())), int(status["Threads"]))
 
+    def last_words(self) -> str:
+        """What the device says of itself, the end of its log, and what each of its threads does."""
+        stats = health.ask(self.folder / "state")["stats"]
+        self.processes["run"].send_signal(signal.SIGABRT)
+        self.processes["run"].wait()
+        return f"{stats}\n{(self.folder / 'run.log').read_text('utf-8')[-8000:]}"
+
     def is_well(self) -> bool:
         """Whether the device says that both cameras, broker and uploads are."""
         try:
@@ -253,7 +260,7 @@ def heal(soak: Soak) -> None:
     begin = time.monotonic()
     soak.wait(2.0)
     while not soak.is_well():
-        assert time.monotonic() - begin < HEAL_S, f"not healed: {health.ask(soak.folder / 'state')}"
+        assert time.monotonic() - begin < HEAL_S, f"not healed: {soak.last_words()}"
         soak.wait(0.5)
     soak.heal_s.append(time.monotonic() - begin)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import queue
 import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.broker import Broker, ConnectionCounter, Presence
+from agent.broker import Broker, ConnectionCounter, Message, Presence
 from agent.clock import Clock, SystemClock
 from agent.collector import CollectorService, listing
 from agent.records import Item
@@ -128,3 +129,24 @@ class Collector:
 
     def cids(self) -> list[str]:
         return [row["cid"] for row in listing(self.store)]
+
+
+class Spy(Broker):
+    """Reads everything that goes through the broker."""
+
+    def __init__(self, settings: BrokerSettings) -> None:
+        super().__init__(settings, "spy", SystemClock(), random.Random(5))
+        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self.subscribe("#", self._messages.put)
+
+    def __enter__(self) -> Spy:
+        self.start()
+        assert self.wait_connected(PATIENCE_S), self.problem
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def heard(self) -> list[Message]:
+        """All messages so far, but those that were asked for before."""
+        return [self._messages.get_nowait() for _ in range(self._messages.qsize())]

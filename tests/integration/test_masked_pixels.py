@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import queue
-import random
 import re
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +16,6 @@ import numpy as np
 import pytest
 
 from agent import health
-from agent.broker import Broker, Message
 from agent.camera import open_cameras
 from agent.clock import SystemClock
 from agent.collector import listing
@@ -35,7 +32,7 @@ from agent.watch import Watch
 from tests.fakes.mjpeg import MjpegCamera, playing
 from tests.fakes.models import a_model, end2end
 from tests.fakes.mosquitto import Mosquitto
-from tests.integration.delivery import Collector, broker_settings, wait_until
+from tests.integration.delivery import Collector, Spy, broker_settings, wait_until
 
 SECRET = (255, 0, 255)
 """The colour of what stands behind the mask, and of nothing else."""
@@ -202,17 +199,6 @@ class SceneCamera(MjpegCamera):
         return cv2.imencode(".jpg", a_scene(self.size, self._rng))[1].tobytes()
 
 
-class Spy(Broker):
-    """Reads everything that goes through the broker."""
-
-    def __init__(self, port: int) -> None:
-        super().__init__(broker_settings(port), "spy", SystemClock(), random.Random(5))
-        self.messages: queue.Queue[Message] = queue.Queue()
-        self.subscribe("#", self.messages.put)
-        self.start()
-        assert self.wait_connected(10)
-
-
 def test_masked_pixels_reach_neither_broker_nor_store_nor_contact_sheet_nor_what_the_device_says(
     tmp_path: Path, state: Path, seen: list[Image], mosquitto: Mosquitto
 ) -> None:
@@ -229,7 +215,7 @@ def test_masked_pixels_reach_neither_broker_nor_store_nor_contact_sheet_nor_what
             "selection": EVERYTHING | {"budget": 0.3, "shares": {"canary": 1.0}, "rules": [rule]},
             "uplink": {"start_spread_s": 0.0},
         }
-        spy = stack.enter_context(closing(Spy(mosquitto.port)))
+        spy = stack.enter_context(Spy(broker))
         stack.enter_context(Collector(store, broker))
         device = Device(load(Path("/dev/null"), command_line=values, environ={}), SystemClock())
         stack.enter_context(device.running())
@@ -246,7 +232,7 @@ def test_masked_pixels_reach_neither_broker_nor_store_nor_contact_sheet_nor_what
     rows = list(listing(store))
     assert {"canary", "rule", "manual"} <= {row["lane"] for row in rows}
     assert contact_sheet(store, rows, tmp_path / "sheet.jpg")
-    sent = b"".join(message.payload for message in iter_all(spy.messages)) + said
+    sent = b"".join(message.payload for message in spy.heard()) + said
     shown = [*seen, *pictures_under(tmp_path), *pictures_in(sent)]
     assert len(shown) > 2 * len(rows) > 20
     assert not any(shows_secret(image) for image in shown)
@@ -255,8 +241,3 @@ def test_masked_pixels_reach_neither_broker_nor_store_nor_contact_sheet_nor_what
 
 def seen_in(images: list[Image], size: tuple[int, int]) -> int:
     return sum(image.shape[:2] == size for image in images)
-
-
-def iter_all(messages: queue.Queue[Message]) -> Iterator[Message]:
-    while not messages.empty():
-        yield messages.get_nowait()

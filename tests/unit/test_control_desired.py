@@ -64,7 +64,7 @@ def test_the_report_holds_no_secret(desired: Desired) -> None:
 
     assert b"secret" not in text
     assert b"hush" not in text
-    assert b"rtsp://user:***@gate.example" in text
+    assert b"rtsp://user@gate.example" in text
 
 
 @pytest.mark.parametrize(

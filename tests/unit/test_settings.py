@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from agent.errors import ConfigError
-from agent.settings import load, remote_keys
+from agent.settings import load, remote_keys, shown_source
 from agent.settings.loading import default_device_id
 
 GATE = '[[cameras]]\nname = "gate"\nsource = "0"\n'
@@ -181,3 +181,23 @@ def test_the_default_device_id_is_a_safe_topic_level_and_tells_clones_apart() ->
     assert default_device_id("gate.north lane", "10000000AbCdEf01") == "gate-north-lane-abcdef01"
     assert default_device_id("", "") == "device-00000000"
     assert len(default_device_id("x" * 200, "1")) == 64
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://me:secret@host:554/a?user=me&password=secret#secret", "rtsp://me@host:554/a?..."),
+        ("rtsp://host/a", "rtsp://host/a"),
+        ("/dev/video0", "/dev/video0"),
+    ],
+)
+def test_a_source_is_shown_without_its_secrets(source: str, shown: str) -> None:
+    assert shown_source(source) == shown
+
+
+def test_what_is_shown_of_a_configuration_holds_no_secret(tmp_path: Path) -> None:
+    text = GATE.replace('"0"', '"rtsp://me:secret@host/a?token=secret"') + 'password = "secret"\n'
+    loaded = load(write(tmp_path, text + '[broker]\npassword = "secret"\n'), environ={})
+    shown = dict(loaded.shown())
+    assert (shown["cameras.gate.source"], shown["broker.password"]) == ("rtsp://me@host/a?...", "***")
+    assert "secret" not in str(shown) + str(loaded.tables())
