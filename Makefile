@@ -14,7 +14,7 @@ MODEL   ?=
 SECONDS ?= 60
 OUT     ?=
 
-.PHONY: help bench-tailstream bench-collapse bench-fleet fuzz install run test check chaos power-cuts bench bench-spool test-export kit deb test-machine soak audit lock clean bench-world bench-delivery bench-outage
+.PHONY: help bench-tailstream bench-collapse bench-fleet bench-dataset fuzz install run test check chaos power-cuts bench bench-spool test-export kit deb test-machine soak audit lock clean bench-world bench-delivery bench-outage
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -64,9 +64,10 @@ fuzz: $(VENV)/.installed-dev
 ## make bench      every benchmark that needs neither root nor an hour
 bench: bench-world bench-delivery bench-outage bench-fleet
 
-bench-world bench-delivery bench-outage bench-fleet: bench-%: $(VENV)/.installed-dev
+bench-world bench-delivery bench-outage bench-fleet bench-dataset: bench-%: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.bench.$*
 
+## make bench-dataset 100,000 candidates: stats, export, build, verify in seconds and MB
 ## make bench-tailstream selection against its rivals, with ablation, canary and cost (real stills: TAILKEEPER_ASSETS); build/tailstream.md
 bench-tailstream: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.bench.tailstream --ablation
