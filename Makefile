@@ -80,9 +80,9 @@ bench-collapse: $(EXPORT)/.installed
 bench-spool: $(VENV)/.installed-dev
 	unshare --mount $(BIN)/python -m tests.bench.spool_writes
 
-## make test-export what needs Ultralytics: parity with its own predictions, export, the shipped model's architecture
+## make test-export what needs Ultralytics or the labelling tools' libraries: parity, export, the labelling loop, the shipped model's architecture
 test-export: $(EXPORT)/.installed $(LABELLING)/.installed
-	$(EXPORT)/bin/python -m pytest tests/integration/test_labelling_tools.py \
+	$(EXPORT)/bin/python -m pytest tests/integration/test_labelling_tools.py tests/e2e/test_labelling_loop.py \
 	  tests/integration/test_parity.py tests/integration/test_export.py tests/unit/test_world_export.py tests/unit/test_world_model.py tests/unit/test_export_embedding.py
 
 # PyTorch first and pinned: Ultralytics would take whatever is newest, with gigabytes of CUDA.
