@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.cli import need
 from agent.cli.shell import Commands, command, group, log, part, print_json, print_table, progress
 from agent.clock import SystemClock
 from agent.errors import ConfigError
@@ -36,6 +37,7 @@ def add_commands(commands: Commands) -> None:
     _add_build(dataset)
     parser = command(dataset, "verify", _verify, "prove that a version holds what people said", config=True, json=True)
     parser.add_argument("version", type=Path, metavar="VERSION", help="a folder that `dataset build` made")
+    need.add_command(dataset)
     parser = command(dataset, "diff", _diff, "what one version has that another has not", json=True)
     parser.add_argument("version", type=Path, metavar="A")
     parser.add_argument("other", type=Path, metavar="B")
