@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.cli import evaluation
+from agent.cli import evaluation, explain
 from agent.cli.shell import Commands, command, group
 from agent.clock import SystemClock, rfc3339
 from agent.errors import ConfigError
@@ -51,7 +51,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--trust", action="append", default=[], metavar="KEY", help="public key (default: of the config)"
     )
-    command(model, "info", _info, "explain a bundle or an ONNX file", json=True).add_argument("model", type=Path)
+    explain.add_command(model)
     command(model, "ls", _ls, "the models of this device", config=True, json=True)
     parser = command(model, "activate", _activate, "make a model of this device the active one", config=True, json=True)
     parser.add_argument("name", help="as `model ls` shows it")
@@ -96,9 +96,16 @@ def _export(arguments: argparse.Namespace) -> int:
     lines = [
         f"{manifest.model_id}: {len(manifest.classes)} classes, {manifest.size} bytes in {out}",
         f"confidences differ from the checkpoint's by at most {worst:.4f}",
-        f"training counts {'of ' + str(arguments.data) if counts else 'unknown: name the training set with --data'}",
+        _counted(arguments.data, manifest.counts),
     ]
     return _show(arguments, document, lines)
+
+
+def _counted(data: Path | None, counts: tuple[int, ...] | None) -> str:
+    if data:
+        return f"training counts of {data}"
+    known = "of COCO train2017" if counts else "unknown"
+    return f"training counts {known}: name the training set with --data"
 
 
 def _training_counts(checkpoint: Path, data: Path) -> tuple[int, ...]:
@@ -140,41 +147,6 @@ def _verify(arguments: argparse.Namespace) -> int:
     key = verify((arguments.bundle / MANIFEST_FILE).read_bytes(), text, trusted)
     document = {"model_id": manifest.model_id, "counter": manifest.counter, "sha256": manifest.sha256, "key": key}
     return _show(arguments, document, [f"{manifest.model_id} (counter {manifest.counter}): signed by {key}"])
-
-
-def _info(arguments: argparse.Namespace) -> int:
-    from agent.detector import Detector
-
-    detector = Detector(arguments.model, floor=0.02, threads=1)
-    facts = (
-        detector.manifest.model_dump(mode="json", exclude={"golden", "classes", "counts"}) if detector.manifest else {}
-    )
-    document = {
-        "model_id": detector.model_id,
-        "sha256": detector.sha256,
-        "input": list(detector.input_size),
-        "classes": list(detector.classes),
-        "counts": detector.counts,
-        "odds": detector.odds,
-        "bundle": detector.manifest is not None,
-        "manifest": facts,
-        "golden": len(detector.manifest.golden) if detector.manifest else 0,
-        "embedding": detector.embedding.model_dump() if detector.embedding else None,
-    }
-    lines = [
-        f"{document['model_id']}: {'bundle' if facts else 'bare ONNX'}, sha256 {detector.sha256}",
-        f"input {detector.input_size[0]} x {detector.input_size[1]}, {len(detector.classes)} classes: "
-        f"{', '.join(detector.classes)}",
-        f"training counts {'known' if detector.counts else 'unknown'}, odds x {detector.odds:g}, "
-        f"{document['golden']} golden frames, "
-        f"{f'embedding of {detector.embedding.length} values' if detector.embedding else 'no embedding'}",
-        *(
-            f"{key}: {value}"
-            for key, value in facts.items()
-            if key in ("counter", "created", "source", "licence", "evaluation")
-        ),
-    ]
-    return _show(arguments, document, lines)
 
 
 def _store(arguments: argparse.Namespace) -> ModelStore:

@@ -38,7 +38,10 @@ GOLDEN_TOLERANCE = Tolerance(px=3.0, conf=0.05)
 
 @dataclass(frozen=True)
 class Facts:
-    """What the ONNX file itself does not say. `counts` are labelled training objects per class, None when unknown."""
+    """What the ONNX file itself does not say. `counts` are labelled training objects per class, None when unknown.
+
+    A model with COCO's classes gets COCO's counts then, as it would without a bundle.
+    """
 
     model_id: str
     counter: int
@@ -68,7 +71,7 @@ def write_bundle(folder: Path, onnx: bytes, facts: Facts) -> Manifest:
         input=Input(w=width, h=height),
         output=detector.layout,
         classes=detector.classes,
-        counts=facts.counts,
+        counts=facts.counts or detector.counts,
         thresholds=Thresholds(serve=SERVE, floor=FLOOR),
         calibration=Calibration(odds=facts.odds),
         golden=facts.golden,

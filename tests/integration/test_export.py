@@ -85,6 +85,7 @@ def test_the_real_checkpoint_becomes_a_bundle_that_sees_the_same(
     status, out, _ = run(capsys, "model", "info", tmp_path / "b", "--json")
     facts = json.loads(out)
     assert (status, facts["bundle"], len(facts["classes"]), facts["input"]) == (0, True, 80, [640, 640])
+    assert min(facts["counts"]) == facts["counts"][facts["classes"].index("hair drier")], "COCO's own counts"
 
 
 def test_training_counts_come_from_the_training_set(
