@@ -17,7 +17,7 @@ from agent.clock import Clock, SystemClock
 from agent.detector import Detector
 from agent.errors import ConfigError
 from agent.health import Health
-from agent.records import Candidate, Frame, Item, Rows
+from agent.records import Candidate, Frame, Item, Rows, Vector
 from agent.service import make_parts
 from agent.settings import Settings, load
 from agent.watch import Parts, Watch
@@ -160,10 +160,10 @@ class _Pass(Watch):
         super().__init__(cameras, parts, keep=keep, health=health, clock=clock)
         self._second = second
 
-    def consider(self, frame: Frame, rows: Rows) -> None:
-        super().consider(frame, rows)
+    def consider(self, frame: Frame, rows: Rows, embedding: Vector | None) -> None:
+        super().consider(frame, rows, embedding)
         if self._second:
-            self._second.consider(frame, rows)
+            self._second.consider(frame, rows, embedding)
 
     def flush(self) -> None:
         super().flush()

@@ -26,7 +26,7 @@ from agent.errors import ModelError, RejectError, RetryError, SpoolFullError
 from agent.health import Health, Pulse
 from agent.models import Pulse as ModelPulse
 from agent.privacy import Privacy
-from agent.records import Candidate, Frame, Item, Rows
+from agent.records import Candidate, Frame, Item, Rows, Vector
 from agent.seal import Seal
 from agent.selection import Selector
 
@@ -184,7 +184,7 @@ class Watch:
         try:
             frame = parts.privacy.mask(frame)
             begun = time.perf_counter()
-            rows = parts.detector.detect(frame.image)
+            rows, embedding = parts.detector.look(frame.image)
             seconds = time.perf_counter() - begun
         except (RejectError, ModelError) as error:
             self._tally.errors += 1
@@ -194,16 +194,16 @@ class Watch:
         self._health.inference.add(seconds)
         self._health.counters.add("frames")
         self._tally.add(rows, seconds, parts.seal.thresholds.serve)
-        self.consider(frame, rows)
+        self.consider(frame, rows, embedding)
         self.newest[frame.camera] = frame.mono_ns
         self.pulse.beat()
 
-    def consider(self, frame: Frame, rows: Rows) -> None:
+    def consider(self, frame: Frame, rows: Rows, embedding: Vector | None) -> None:
         """Have selection judge a frame that the model has looked at, and keep what it picks."""
         for wish in self._captures:
             if wish.camera == frame.camera and frame.mono_ns > wish.asked_ns:
                 self.parts.selector.manual(frame.camera, wish.reason)
-        self.parts.selector.consider(frame, rows)
+        self.parts.selector.consider(frame, rows, embedding)
         self._spool(self.parts.selector.due())
 
     def _spool(self, candidates: list[Candidate]) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent.records import Candidate, Frame, Lane, Rows
+from agent.records import Candidate, Frame, Lane, Rows, Vector
 from agent.selection.budgets import RANKED, Budget
 from agent.selection.canary import uniform
-from agent.selection.coverage import Coverage, Look, Scenes, palette, signature
+from agent.selection.coverage import COLOURS, Coverage, Look, Scenes, embedded, palette, signature
 from agent.selection.drift import Drift
 from agent.selection.gates import Gate, Gates, thumbnail
 from agent.selection.rules import Rules
@@ -32,6 +32,8 @@ class Model:
     floor: float
     odds: float
     """Repairs confidence: see `scores.repair`."""
+    embedding: int = 0
+    """Length of the vector that it gives for a frame as a whole; 0 where it gives none."""
 
 
 class Camera:
@@ -62,14 +64,14 @@ class Camera:
         self._frames: int = int(state.get("frames", 0))
         self._last_t: float | None = None
         self._scenes = Scenes()
-        self._coverage = Coverage(len(model.classes))
+        self._coverage = Coverage(len(model.classes), model.embedding or COLOURS)
         self._window = Window(RANKED)
         self._waiting: tuple[Evidence, Entry] | None = None
         self._recent: deque[Entry] = deque()
         self._context: tuple[str, int] = ("", 0)
         self._sent: deque[int] = deque(maxlen=_SENT)
 
-    def consider(self, frame: Frame, rows: Rows, weights: Floats) -> list[Candidate]:
+    def consider(self, frame: Frame, rows: Rows, embedding: Vector | None, weights: Floats) -> list[Candidate]:
         """Take a frame into account; the candidates that this leads to. `weights` are those of the classes."""
         self.budget.earn(None if self._last_t is None else frame.t - self._last_t)
         self._last_t = frame.t
@@ -77,7 +79,7 @@ class Camera:
         picked = self._age(frame.t)
         thumb = thumbnail(frame.image)
         gate = self.gates.judge(frame.image, thumb)
-        entry = self._entry(frame, rows, thumb, weights)
+        entry = self._entry(frame, rows, thumb, weights, embedding)
         if gate is None:
             self.drift.add(entry.look.evidence, thumb, self._model.serve)
         picked += self._at_once(entry, gate)
@@ -106,13 +108,16 @@ class Camera:
             "drift": self.drift.state(),
         }
 
-    def _entry(self, frame: Frame, rows: Rows, thumb: Floats, weights: Floats) -> Entry:
+    def _entry(
+        self, frame: Frame, rows: Rows, thumb: Floats, weights: Floats, embedding: Vector | None = None
+    ) -> Entry:
         model = self._model
         height, width = frame.image.shape[:2]
         rows = clean_rows(rows, model.floor, len(model.classes))
         evidence = weigh(rows, width, height, serve=model.serve, odds=model.odds, weights=weights)
         view = signature(thumb)
-        look = Look(frame.t, view, palette(thumb), self._scenes.of(view), evidence)
+        scenery = embedded(embedding, model.embedding) if model.embedding else palette(thumb)
+        look = Look(frame.t, view, scenery, self._scenes.of(view), evidence)
         reasons: tuple[str, ...] = ()
         if len(evidence.classes):
             rarest = model.classes[int(evidence.classes[int(evidence.tail.argmax())])]

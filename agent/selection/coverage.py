@@ -4,9 +4,9 @@ Whole-frame similarity finds duplicates where the camera moves and collapses whe
 look alike). Coverage of objects works in both, in three ways. By place: in the same view, an object where a selected
 frame shows its kind is the same error again. By time: within seconds, so is one that has only moved. By scene: where
 the camera comes back to a place that looks the same though the view is another, so are as many objects of a kind as
-were shown there. A kind is a class and whether it is served: a missed dog and a wrong dog are different errors.
-Selecting can only lower what other frames are worth (the gain is submodular), which is what lets `window` pick
-greedily and lazily.
+were shown there. How a picture looks is told by the model's embedding where it has one, else by its colours. A kind is
+a class and whether it is served: a missed dog and a wrong dog are different errors. Selecting can only lower what other
+frames are worth (the gain is submodular), which is what lets `window` pick greedily and lazily.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _MOVED_S = 8.0
 """How long a thing that moves is taken for the same; what it counts grows evenly over this time."""
 _STRANGE, _ALIKE = 0.7, 0.9
 """Cosines of two palettes: below, two scenes are different places; above, one; in between, in proportion."""
+_EMBEDDED = 0.9, 0.97
+"""The same for embeddings from the end of YOLO26n's backbone."""
+COLOURS = 216
 _MIDDLE = 1.5
 """The step, of six per colour, that a picture's median is brought to."""
 _FRAMES, _OBJECTS = 512, 1024
@@ -44,12 +47,29 @@ def signature(thumb: Floats) -> Floats:
     return grey / length if length > 1.0 else np.zeros_like(grey)
 
 
-def palette(thumb: Floats) -> Floats:
-    """Which colours the picture has, wherever they are: (216,), unit length, unmoved by brightness and small shifts."""
+@dataclass(frozen=True, slots=True)
+class Scenery:
+    """What a picture shows as a whole, wherever it is in it."""
+
+    vector: Floats
+    """Unit length, or zeros: like nothing."""
+    strange: float
+    alike: float
+    """Cosines up to which two pictures show different places, and from which one."""
+
+
+def palette(thumb: Floats) -> Scenery:
+    """By its colours: (216,), unmoved by brightness and small shifts."""
     steps = np.floor(np.minimum(thumb * (_MIDDLE / max(float(np.median(thumb)), 8.0)), 5))
-    counts = np.bincount((steps @ np.array([36, 6, 1], np.float32)).ravel().astype(np.intp), minlength=216)
-    shares: Floats = np.sqrt(counts / counts.sum())
-    return shares
+    counts = np.bincount((steps @ np.array([36, 6, 1], np.float32)).ravel().astype(np.intp), minlength=COLOURS)
+    return Scenery(np.sqrt(counts / counts.sum()), _STRANGE, _ALIKE)
+
+
+def embedded(embedding: Floats | None, length: int) -> Scenery:
+    """By the model's embedding; zeros where it is not `length` finite numbers."""
+    if embedding is None or embedding.shape != (length,) or not (norm := float(np.linalg.norm(embedding))) < np.inf:
+        return Scenery(np.zeros(length, np.float32), *_EMBEDDED)
+    return Scenery(embedding / max(norm, 1e-9), *_EMBEDDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +78,7 @@ class Look:
 
     t: float
     view: Floats
-    palette: Floats
+    scenery: Scenery
     scene: int
     """Number of cuts before it: within a scene the picture changes little by little."""
     evidence: Evidence
@@ -103,21 +123,23 @@ def _strangeness(look: Look, selected: Look, same_view: bool) -> float:
     """
     if look.scene == selected.scene:
         return min(1.0, abs(look.t - selected.t) / _MOVED_S)
-    return 1.0 if same_view else float(_unlike(look.palette @ selected.palette))
+    return 1.0 if same_view else float(_unlike(look.scenery, selected.scenery.vector))
 
 
-def _unlike(cosine: Floats) -> Floats:
-    unlike: Floats = np.clip((_ALIKE - cosine) / (_ALIKE - _STRANGE), 0.0, 1.0)
+def _unlike(scenery: Scenery, others: Floats) -> Floats:
+    """0 for those of the other vectors (n, length) that show the same place, 1 for different ones."""
+    unlike: Floats = np.clip((scenery.alike - others @ scenery.vector) / (scenery.alike - scenery.strange), 0.0, 1.0)
     return unlike
 
 
 class Coverage:
     """The selected frames of one camera: what they show as a whole, and a ring of their distinct objects."""
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, length: int = COLOURS) -> None:
+        """`length`: of the vectors that tell scenes apart."""
         self._frames = 0
         self._views: Floats = np.zeros((_FRAMES, 1), np.float32)
-        self._palettes: Floats = np.zeros((_FRAMES, 216), np.float32)
+        self._sceneries: Floats = np.zeros((_FRAMES, length), np.float32)
         self._scenes: Ints = np.full(_FRAMES, -1, np.intp)
         self._seen: Floats = np.full(_FRAMES, -np.inf)
         self._counts: Ints = np.zeros((_FRAMES, 2 * classes), np.intp)
@@ -138,7 +160,7 @@ class Coverage:
         slot = self._frames % _FRAMES
         self._frames += 1
         self._kinds[self._owner == slot] = -1
-        self._views[slot], self._palettes[slot] = look.view, look.palette
+        self._views[slot], self._sceneries[slot] = look.view, look.scenery.vector
         self._scenes[slot], self._seen[slot] = look.scene, look.t
         self._counts[slot] = np.bincount(look.evidence.kinds, minlength=self._counts.shape[1])
         where = (self._objects + np.arange(int(new.sum()))) % _OBJECTS
@@ -164,7 +186,7 @@ class Coverage:
         here = self._scenes[:frames] == look.scene
         strange = np.where(here, age / _MOVED_S, 1.0)
         if not (here | same_view).all():
-            strange = np.where(here | same_view, strange, _unlike(self._palettes[:frames] @ look.palette))
+            strange = np.where(here | same_view, strange, _unlike(look.scenery, self._sceneries[:frames]))
         near = np.flatnonzero((strange < 1) & (age < _TTL_S))
         left: Floats = np.ones(len(evidence.kinds), np.float32)
         if len(near):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from agent.records import LANES, Candidate, Frame, Rows
+from agent.records import LANES, Candidate, Frame, Rows, Vector
 from agent.selection.camera import Camera, Model
 from agent.selection.scores import Floats, class_weights
 from agent.settings import SelectionSettings
@@ -36,13 +36,15 @@ class Selector:
         seed: int,
         state: Mapping[str, Any] | None = None,
         cameras: Sequence[str] = (),
+        embedding: int = 0,
     ) -> None:
         """`serve` and `floor` are confidences; `counts` are labelled objects per class in training, None when
         unknown (then what the cameras see is counted instead); `odds` repairs confidence; `state` is what `state()`
-        gave before a restart; `cameras` share the daily limits (those not named join as they come).
+        gave before a restart; `cameras` share the daily limits (those not named join as they come); `embedding` is the
+        length of the vector per frame that comes with the rows, 0 without one.
         """
         self._policy, self._seed, self._counts = policy, seed, counts
-        self._model = Model(tuple(classes), serve, floor, odds)
+        self._model = Model(tuple(classes), serve, floor, odds, embedding)
         self._need: dict[str, float] = {}
         kept = state or {}
         live = list(kept.get("live", ()))
@@ -53,11 +55,11 @@ class Selector:
         self._names = list(cameras)
         self._ready: list[Candidate] = []
 
-    def consider(self, frame: Frame, rows: Rows) -> None:
+    def consider(self, frame: Frame, rows: Rows, embedding: Vector | None = None) -> None:
         """Take one frame into account; what it leads to is fetched with `due`."""
         if self._counts is None:
             self._count(rows)
-        self._ready += self._camera(frame.camera).consider(frame, rows, self._weights)
+        self._ready += self._camera(frame.camera).consider(frame, rows, embedding, self._weights)
 
     def due(self) -> list[Candidate]:
         """What has been picked since the last call, in the order of picking."""

@@ -56,4 +56,5 @@ def _selector(settings: Settings, detector: Detector, budgets: Mapping[str, Any]
         seed=settings.selection.seed or secrets.randbits(62),
         state=budgets,
         cameras=[camera.name for camera in settings.cameras],
+        embedding=detector.embedding.length if detector.embedding else 0,
     )

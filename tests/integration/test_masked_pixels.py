@@ -23,7 +23,7 @@ from agent.collector.sheet import contact_sheet
 from agent.detector import Detector
 from agent.health import Health
 from agent.privacy import Privacy
-from agent.records import Image, Item, Rows
+from agent.records import Image, Item, Rows, Vector
 from agent.service import Device
 from agent.service.parts import change_parts, make_parts
 from agent.settings import Settings, load
@@ -83,13 +83,13 @@ def scene(tmp_path: Path) -> Path:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[Image]:
     """What the model gets to see."""
-    images, detect = list[Image](), Detector.detect
+    images, look = list[Image](), Detector.look
 
-    def look(detector: Detector, image: Image) -> Rows:
+    def looks(detector: Detector, image: Image) -> tuple[Rows, Vector | None]:
         images.append(image)
-        return detect(detector, image)
+        return look(detector, image)
 
-    monkeypatch.setattr(Detector, "detect", look)
+    monkeypatch.setattr(Detector, "look", looks)
     return images
 
 

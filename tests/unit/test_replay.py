@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agent.detector import Detector
-from agent.records import Image, Rows
+from agent.records import Image, Rows, Vector
 from agent.replay import compare
 from tests.fakes.models import a_model, end2end
 
@@ -29,13 +29,13 @@ def test_the_model_looks_at_each_frame_once(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "all.toml").write_text(f"{SETTINGS}budget = 1.0\n")
     (tmp_path / "few.toml").write_text(f"{SETTINGS}budget = 0.25\n[model]\nserve_threshold = 0.05\n")
     looks: list[int] = []
-    detect = Detector.detect
+    look = Detector.look
 
-    def counted(self: Detector, image: Image) -> Rows:
+    def counted(self: Detector, image: Image) -> tuple[Rows, Vector | None]:
         looks.append(1)
-        return detect(self, image)
+        return look(self, image)
 
-    monkeypatch.setattr(Detector, "detect", counted)
+    monkeypatch.setattr(Detector, "look", counted)
     files = tmp_path / "all.toml", tmp_path / "few.toml"
     compared = compare(str(pictures), model, files, fps=0, stop=threading.Event())
     assert len(looks) == compared.a.frames == compared.b.frames == FRAMES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.selection.coverage import Coverage, Look, Scenes, palette, signature, still_open
+from agent.selection.coverage import Coverage, Look, Scenery, Scenes, embedded, palette, signature, still_open
 from agent.selection.scores import Floats, weigh
 
 HERE, THERE = np.array([1.0, 0.0]), np.array([0.0, 1.0])
@@ -14,7 +14,7 @@ DOG, CAT = 0, 1
 
 
 def look(
-    *objects: tuple[int, float, float], t: float = 0.0, view: Floats = HERE, scene: int = 0, colours: Floats = RED
+    *objects: tuple[int, float, float], t: float = 0.0, view: Floats = HERE, scene: int = 0, colours: Scenery = RED
 ) -> Look:
     """Objects as (class, left edge, confidence), 20 x 20 pixels in a frame of 100 x 100."""
     rows = np.array([(x, 10, x + 20, 30, confidence, cls) for cls, x, confidence in objects], np.float32)
@@ -68,6 +68,23 @@ def test_an_object_counts_again_after_its_time_to_live() -> None:
     memory = Coverage(2)
     memory.add(SEEN)
     assert memory.still_open(look((DOG, 10, 0.4), t=7 * 3600.0)) == pytest.approx([1.0])
+
+
+def test_an_embedding_tells_places_apart_in_place_of_colours() -> None:
+    street, same, other = (embedded(np.array([1.0, x, 0.0]), 3) for x in (0.0, 0.2, 0.6))
+    assert (street.vector @ same.vector, street.vector @ other.vector) == pytest.approx((0.98, 0.857), abs=1e-3)
+    seen = look((DOG, 10, 0.4), colours=street)
+    memory = Coverage(2, 3)
+    memory.add(seen)
+    for colours, left in ((same, 0.0), (other, 1.0), (embedded(np.array([1.0, 0.4, 0.0]), 3), 0.593)):
+        again = look((DOG, 60, 0.4), t=900, view=THERE, scene=1, colours=colours)
+        assert memory.still_open(again) == pytest.approx([left], abs=1e-3)
+        assert still_open(again, seen) == pytest.approx([left], abs=1e-3)
+
+
+@pytest.mark.parametrize("broken", [None, np.full(3, np.nan), np.array([np.inf, 1, 1]), np.ones(4), np.zeros(3)])
+def test_an_embedding_that_is_none_is_like_nothing(broken: Floats | None) -> None:
+    assert embedded(broken, 3).vector.tolist() == [0, 0, 0]
 
 
 def test_thousands_of_selected_frames_are_forgotten_in_turn() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ from agent.clock import SystemClock
 from agent.detector import Detector
 from agent.errors import ConfigError, FrameError, ModelError, RetryError, SpoolFullError
 from agent.health import Health
-from agent.records import Candidate, Image, Item, Rows
+from agent.records import Candidate, Image, Item, Rows, Vector
+from agent.selection import Selector
 from agent.service import make_parts
 from agent.settings import CameraSettings, DeviceSettings, ModelSettings, SelectionSettings, Settings
 from agent.watch import Parts, Watch
@@ -103,19 +105,31 @@ def test_what_the_spool_refuses_is_counted_and_not_charged(bench: Bench) -> None
 
 @pytest.mark.parametrize("error", [FrameError("no picture"), ModelError("it fails")])
 def test_a_frame_that_cannot_be_used_costs_that_frame_only(bench: Bench, error: Exception) -> None:
-    detect = bench.watch.parts.detector.detect
+    look = bench.watch.parts.detector.look
     calls = iter(range(FRAMES))
 
-    def fails_twice(image: Image) -> Rows:
+    def fails_twice(image: Image) -> tuple[Rows, Vector | None]:
         if next(calls) in (3, 4):
             raise error
-        return detect(image)
+        return look(image)
 
-    bench.watch.parts.detector.detect = fails_twice  # type: ignore[method-assign]
+    bench.watch.parts.detector.look = fails_twice  # type: ignore[method-assign]
     bench.run_to_the_end()
     assert bench.health.counters["frames_refused"] == 2
     assert len(bench.kept) == FRAMES - 2
     assert bench.watch.model_pulse().errors == 2
+
+
+def test_a_models_embedding_goes_with_its_rows_to_selection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path)
+    facts = {"embedding": "embedding"}
+    (tmp_path / "m.onnx").write_bytes(a_model(end2end([[5, 5, 20, 20, 0.4, 0]]), embedding=3, metadata=facts))
+    bench.watch.parts = bench.parts()
+    looks: list[Vector | None] = []
+    monkeypatch.setattr(Selector, "consider", lambda _, frame, rows, embedding: looks.append(embedding))
+    with contextlib.closing(bench.cameras):
+        bench.run_to_the_end()
+    assert [len(look) for look in looks if look is not None] == [3] * FRAMES
 
 
 def test_a_paused_watch_looks_at_nothing(bench: Bench) -> None:
