@@ -150,6 +150,28 @@ def test_two_people_on_one_task_are_two_labels_and_drafts_and_strangers_are_prob
     assert [problem.what.partition(" ")[0] for problem in found.problems] == ["only", tasks[2].cid]
 
 
+def test_a_task_with_another_candidates_image_is_refused(tmp_path: Path) -> None:
+    tasks = [work.task(tmp_path, n) for n in (1, 2)]
+    write(tasks, tmp_path / "out", NAMES)
+    tree = tool.export(tmp_path / "out", {tasks[0].cid: Answer((CAR,))})
+    tree[0]["data"]["image"] = tree[1]["data"]["image"]
+    found = back(tmp_path, tasks, tree)
+    assert not found.labels
+    assert "another candidate's image" in found.problems[0].what
+
+
+@pytest.mark.parametrize(
+    "when", ["2026-03-01T13:00:00.1234567+01:00", "2026-03-01T12:00:00.12Z", "2026-03-01 12:00:00"]
+)
+def test_times_are_told_in_one_way(tmp_path: Path, when: str) -> None:
+    tasks = [work.task(tmp_path, 1)]
+    write(tasks, tmp_path / "out", NAMES)
+    tree = tool.export(tmp_path / "out", {tasks[0].cid: Answer((CAR,))})
+    tree[0]["annotations"][0]["updated_at"] = when
+    (label,) = back(tmp_path, tasks, tree).labels
+    assert label.when in ("2026-03-01T12:00:00.123Z", "2026-03-01T12:00:00.120Z", "2026-03-01T12:00:00.000Z")
+
+
 def test_a_file_that_is_not_there_or_too_large_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         read(tmp_path / "none.json", work.known([]).get)

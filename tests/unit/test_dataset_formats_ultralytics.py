@@ -131,6 +131,16 @@ def test_names_may_be_in_another_order_and_a_folder_may_be_one_deeper(tmp_path: 
     assert {label.boxes[0].name for label in back(tmp_path, tasks).labels} == {NAMES[-1]}
 
 
+@pytest.mark.parametrize(("order", "labels"), [(NAMES, 2), (tuple(reversed(NAMES)), 0)])
+def test_an_editors_own_order_of_classes_must_be_that_of_the_sheet(
+    tmp_path: Path, tasks: list[Task], order: tuple[str, ...], labels: int
+) -> None:
+    (tmp_path / "out" / "labels" / "classes.txt").write_text("\n".join(order))
+    found = back(tmp_path, tasks)
+    assert len(found.labels) == labels
+    assert ["classes.txt" in problem.what for problem in found.problems] == [True] * (not labels)
+
+
 def test_links_that_lead_out_of_the_folder_are_refused(tmp_path: Path, tasks: list[Task]) -> None:
     label = tmp_path / "out" / "labels" / f"{tasks[0].cid}.txt"
     label.rename(tmp_path / "elsewhere.txt")

@@ -84,16 +84,20 @@ class Gathering:
         return Labels(tuple(self.labels), tuple(self.problems))
 
 
+def cid_in(name: str) -> str | None:
+    """The candidate's id in the name of an image file, a path or an address."""
+    found = _CID.search(name.rpartition("?d=")[2])
+    return found[1] if found else None
+
+
 def candidate(known: Known, name: str) -> Task:
     """The candidate whose id is in the name of an image file, a path or an address. Raises LabelError."""
-    found = _CID.search(name.rpartition("?d=")[2])
-    if found is None:
+    cid = cid_in(name)
+    if cid is None:
         raise LabelError(f"no candidate's id in {shown(name)}", remedy="leave the exported image names as they are")
-    task = known(found[1])
+    task = known(cid)
     if task is None:
-        raise LabelError(
-            f"{found[1]} is no candidate of this store", remedy="import into the store it was exported from"
-        )
+        raise LabelError(f"{cid} is no candidate of this store", remedy="import into the store it was exported from")
     return task
 
 
@@ -165,7 +169,8 @@ def _same(one: Box, other: Box) -> bool:
 def moment(text: str) -> str:
     """A tool's date and time as RFC 3339 UTC; without a zone it is taken for UTC. Raises LabelError."""
     try:
-        when = datetime.fromisoformat(re.sub(r"Z$", "+00:00", re.sub(r"(\.\d{6})\d+", r"\1", text.strip())))
+        digits = re.sub(r"\.(\d+)", lambda found: f".{found[1]:0<6.6}", text.strip())
+        when = datetime.fromisoformat(re.sub(r"Z$", "+00:00", digits))
         when = when.replace(tzinfo=when.tzinfo or timezone.utc).astimezone(timezone.utc)
     except (ValueError, OverflowError):
         raise LabelError(f"{shown(text)} is no date and time", remedy="for example 2026-03-01T12:00:00Z") from None

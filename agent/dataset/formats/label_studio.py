@@ -171,15 +171,18 @@ def _read_task(found: Gathering, known: Known, exported: _Exported) -> None:
         raise LabelError("only a draft", remedy="submit it")
     if not exported.annotations:
         return
-    task = incoming.candidate(known, _named(exported.data))
+    task = _candidate(known, exported.data)
     for tree in exported.annotations:
         with found.at(f"{where}, annotation {incoming.shown(tree.get('id'))}"):
             found.labels.append(_label(task, _Annotation.model_validate(tree)))
 
 
-def _named(data: dict[str, Any]) -> str:
-    """What names the candidate: the id that was exported with the task, else the image's address."""
-    return str(data.get("cid") or data.get("image") or "")
+def _candidate(known: Known, data: dict[str, Any]) -> Task:
+    """The candidate whose id was exported with the task, else that of the image's address. Raises LabelError."""
+    task = incoming.candidate(known, str(data.get("cid") or data.get("image") or ""))
+    if incoming.cid_in(str(data.get("image") or "")) not in (None, task.cid):
+        raise LabelError("shows another candidate's image", remedy="import the exported tasks as they are")
+    return task
 
 
 def _label(task: Task, work: _Annotation) -> Label:

@@ -16,7 +16,7 @@ from agent.dataset.formats.incoming import Author, Gathering, Known
 from agent.dataset.records import Box, Labels, Task
 from agent.errors import ConfigError, LabelError
 
-SHEET = "data.yaml"
+SHEET, ORDER = "data.yaml", "labels/classes.txt"
 TOOL = "ultralytics"
 _DIGITS = 8
 _LARGEST_SHEET = 256 * 1024
@@ -77,14 +77,25 @@ def read_tree(found: Gathering, tree: files.Tree, known: Known, author: Author) 
         raise LabelError(f"no {SHEET}", remedy="name the folder that was exported, or its zip archive")
     part = files.Part(tree, min(sheets, key=lambda sheet: len(sheet.parts)).parent)
     names = _class_names(part.read(SHEET))
+    _check_order(part, names)
     said = review.verdicts(found, known, part.read(outgoing.REVIEW) if outgoing.REVIEW in part.names() else b"")
     for name in part.names():
-        if name.startswith("labels/") and name.endswith(".txt"):
+        if name.startswith("labels/") and name.endswith(".txt") and name != ORDER:
             with found.at(name):
                 task = incoming.candidate(known, PurePosixPath(name).stem)
                 word = said.pop(task.cid, None)
                 found.take(task, list(_boxes(task, part.read(name), names)), word, author)
     review.take_rest(found, known, said, author)
+
+
+def _check_order(part: files.Part, names: Mapping[int, str]) -> None:
+    """labelImg and others keep an order of classes of their own beside the labels: it has to be the sheet's."""
+    if ORDER in part.names():
+        lines = part.read(ORDER).decode("utf-8", "replace").splitlines()
+        if any(line.strip() != names.get(number) for number, line in enumerate(lines)):
+            raise LabelError(
+                f"{ORDER} has other classes than {SHEET}", remedy=f"put the labels' own order into {SHEET}"
+            )
 
 
 def _class_names(text: bytes) -> dict[int, str]:
