@@ -159,10 +159,18 @@ class _Pass(Watch):
     ) -> None:
         super().__init__(cameras, parts, keep=keep, health=health, clock=clock)
         self._second = second
+        self._passed = False, True
+
+    def pass_over(self, frame: Frame) -> bool:
+        """The model looks when either policy wants it to; then each is told what it wants to know."""
+        self._passed = super().pass_over(frame), self._second is None or self._second.pass_over(frame)
+        return all(self._passed)
 
     def consider(self, frame: Frame, rows: Rows, embedding: Vector | None) -> None:
-        super().consider(frame, rows, embedding)
-        if self._second:
+        mine, other = self._passed
+        if not mine:
+            super().consider(frame, rows, embedding)
+        if self._second and not other:
             self._second.consider(frame, rows, embedding)
 
     def flush(self) -> None:

@@ -180,23 +180,35 @@ class Watch:
 
     def _look(self, frame: Frame) -> None:
         """One frame through mask, model and selection; one that cannot be used is counted and gone."""
-        parts = self.parts
         try:
-            frame = parts.privacy.mask(frame)
-            begun = time.perf_counter()
-            rows, embedding = parts.detector.look(frame.image)
-            seconds = time.perf_counter() - begun
+            frame = self.parts.privacy.mask(frame)
+            if self.pass_over(frame):
+                self._health.counters.add("frames_still")
+            else:
+                self.consider(frame, *self._detect(frame))
         except (RejectError, ModelError) as error:
             self._tally.errors += 1
             self._health.counters.add("frames_refused")
             log.warning("frame refused", extra={"camera": frame.camera, "error": str(error)})
             return
-        self._health.inference.add(seconds)
         self._health.counters.add("frames")
-        self._tally.add(rows, seconds, parts.seal.thresholds.serve)
-        self.consider(frame, rows, embedding)
         self.newest[frame.camera] = frame.mono_ns
         self.pulse.beat()
+
+    def _detect(self, frame: Frame) -> tuple[Rows, Vector | None]:
+        begun = time.perf_counter()
+        rows, embedding = self.parts.detector.look(frame.image)
+        seconds = time.perf_counter() - begun
+        self._health.inference.add(seconds)
+        self._tally.add(rows, seconds, self.parts.seal.thresholds.serve)
+        return rows, embedding
+
+    def pass_over(self, frame: Frame) -> bool:
+        """Have selection count a frame in which nothing has moved; False where the model must look at it."""
+        if any(wish.camera == frame.camera for wish in self._captures) or not self.parts.selector.pass_over(frame):
+            return False
+        self._spool(self.parts.selector.due())
+        return True
 
     def consider(self, frame: Frame, rows: Rows, embedding: Vector | None) -> None:
         """Have selection judge a frame that the model has looked at, and keep what it picks."""

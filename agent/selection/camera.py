@@ -15,6 +15,7 @@ from agent.selection.drift import Drift
 from agent.selection.gates import Gate, Gates, thumbnail
 from agent.selection.rules import Rules
 from agent.selection.scores import Evidence, Floats, clean_rows, weigh
+from agent.selection.still import Still
 from agent.selection.temporal import events
 from agent.selection.window import POOL_BYTES, Entry, Window
 from agent.settings import SelectionSettings
@@ -65,6 +66,7 @@ class Camera:
         self._last_t: float | None = None
         self._scenes = Scenes()
         self._coverage = Coverage(len(model.classes), model.embedding or COLOURS)
+        self._still = Still()
         self._window = Window(RANKED)
         self._waiting: tuple[Evidence, Entry] | None = None
         self._recent: deque[Entry] = deque()
@@ -73,10 +75,7 @@ class Camera:
 
     def consider(self, frame: Frame, rows: Rows, embedding: Vector | None, weights: Floats) -> list[Candidate]:
         """Take a frame into account; the candidates that this leads to. `weights` are those of the classes."""
-        self.budget.earn(None if self._last_t is None else frame.t - self._last_t)
-        self._last_t = frame.t
-        self._frames += 1
-        picked = self._age(frame.t)
+        picked = self._count(frame)
         thumb = thumbnail(frame.image)
         gate = self.gates.judge(frame.image, thumb)
         entry = self._entry(frame, rows, thumb, weights, embedding)
@@ -85,8 +84,22 @@ class Camera:
         picked += self._at_once(entry, gate)
         if gate is None:
             self._offer(entry)
-        self._window.frames += 1
-        return picked + (self._end(len(picked)) if self._window.frames >= self._policy.window_frames else [])
+        return picked + self._full(len(picked))
+
+    def pass_over(self, frame: Frame) -> list[Candidate] | None:
+        """Take a frame into account that the model need not look at, because nothing has moved since it last did.
+
+        None where it must look: for rules and the temporal lane, which follow every frame, and for canary draws. Their
+        probability is only known when the frame is considered, and differs from this by far less than a factor of 2.
+        """
+        every_frame = self._policy.still_s == 0 or self._policy.rules or self._policy.shares.temporal or self.manual
+        if every_frame or not self._still.holds(frame.image, frame.t, self._policy.still_s):
+            return None
+        if uniform(self._salt, self._frames + 1, "canary") < 2 * self.budget.canary(self.drift.canary):
+            return None
+        picked = self._count(frame)
+        self.gates.judge(frame.image, thumbnail(frame.image))
+        return picked + self._full(len(picked))
 
     def end(self) -> list[Candidate]:
         """End the window now: it gets its share pro rata."""
@@ -123,6 +136,18 @@ class Camera:
             rarest = model.classes[int(evidence.classes[int(evidence.tail.argmax())])]
             reasons = (f"errors {evidence.eec:.2f}", f"rarest {rarest}")
         return Entry(frame, rows, look, self._coverage.still_open(look), reasons)
+
+    def _count(self, frame: Frame) -> list[Candidate]:
+        """One more considered frame: it earns budget, and may end a window that has grown too old."""
+        self.budget.earn(None if self._last_t is None else frame.t - self._last_t)
+        self._last_t = frame.t
+        self._frames += 1
+        return self._age(frame.t)
+
+    def _full(self, picked: int) -> list[Candidate]:
+        """One more frame in the window: it may be the last one."""
+        self._window.frames += 1
+        return self._end(picked) if self._window.frames >= self._policy.window_frames else []
 
     # What is picked without waiting for the window's end
 

@@ -1,6 +1,7 @@
 """The whole of selection: frames and their rows in, candidates out.
 
-    consider   gate -> canary draw, rules -> evidence -> open window        (every frame)
+    pass_over  nothing has moved: counted, and the model need not look      (every frame)
+    consider   gate -> canary draw, rules -> evidence -> open window        (every other frame)
     due        what windows that ended, rules and commands have picked      (after every frame)
     charge     a candidate is safe in the spool: only now it costs
 
@@ -60,6 +61,15 @@ class Selector:
         if self._counts is None:
             self._count(rows)
         self._ready += self._camera(frame.camera).consider(frame, rows, embedding, self._weights)
+
+    def pass_over(self, frame: Frame) -> bool:
+        """Take one frame into account without rows, where nothing has moved since the last one that had any.
+
+        False where rows are needed: then `consider` it.
+        """
+        picked = self._camera(frame.camera).pass_over(frame)
+        self._ready += picked or []
+        return picked is not None
 
     def due(self) -> list[Candidate]:
         """What has been picked since the last call, in the order of picking."""

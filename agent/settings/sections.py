@@ -168,6 +168,9 @@ class SelectionSettings(Section):
     window_frames: int = Field(default=150, ge=1, le=100_000, json_schema_extra=REMOTE)
     window_s: float = Field(default=900.0, gt=0, json_schema_extra=REMOTE)
     seed: int = Field(default=0, ge=0)
+    still_s: float = Field(default=2.0, ge=0, json_schema_extra=REMOTE)
+    """While nothing moves, the model looks only once in so many seconds; 0: at every considered frame. Rules and the
+    temporal lane follow every frame, and then this has no effect."""
     shares: Shares = Field(default=Shares(uncertain=0.5, rare=0.4, canary=0.1), json_schema_extra=REMOTE)
     frames_per_day: int = Field(default=500, ge=0, json_schema_extra=REMOTE)
     bytes_per_day: int = Field(default=200_000_000, ge=0, json_schema_extra=REMOTE)

@@ -222,3 +222,28 @@ def test_open_windows_are_closed_before_parts_change(tmp_path: Path) -> None:
         assert {candidate.lane for candidate, _ in bench.kept} == {"uncertain"}
     finally:
         bench.cameras.close()
+
+
+def test_a_still_scene_is_counted_and_alive_without_inference(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, budget=0.5, shares={"uncertain": 1.0}, still_s=5.0)
+    picture = tmp_path / "pictures" / "00.png"
+    for path in (tmp_path / "pictures").iterdir():
+        path.write_bytes(picture.read_bytes())
+    bench.cameras.close()
+    bench.cameras = open_cameras(bench.settings.cameras, bench.clock)
+    bench.watch = Watch(
+        bench.cameras,
+        bench.parts(),
+        keep=lambda *_: None,
+        health=bench.health,
+        clock=bench.clock,
+        newest_stamp=lambda: 1,
+    )
+    bench.run_to_the_end()
+    bench.cameras.close()
+    counters = bench.health.counters
+    assert (counters["frames"], counters["frames_still"]) == (FRAMES, FRAMES - 3), (
+        "at 0, 5 and 10 seconds the model looks"
+    )
+    assert bench.watch.model_pulse().frames == 3
+    assert list(bench.watch.newest) == ["gate"]

@@ -37,7 +37,8 @@ def candidates(
     )
     taken = []
     for (frame, rows), embedding in zip(stream.frames(), embeddings or repeat(None)):  # noqa: B905 - repeat is endless
-        selector.consider(frame, rows, embedding)
+        if not selector.pass_over(frame):
+            selector.consider(frame, rows, embedding)
         taken += _charged(selector, selector.due())
     return taken + _charged(selector, selector.close())
 
