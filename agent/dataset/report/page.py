@@ -155,11 +155,15 @@ def _class(name: str, kind: str, counts: tuple[int, int], top: float) -> str:
     text, growth = number(drawn), ""
     if kind == "before":
         text = f"{number(first)} + {number(drawn)}"
-        growth = "" if not drawn else f"+{drawn / first:.1%}" if first else "new"
+        growth = "" if not drawn else _growth(drawn / first) if first else "new"
     return (
         f'<li><b>{escape(name)}</b><span class="bars">{bars}</span><span class="count">{text}</span>'
         f'<span class="growth">{growth}</span></li>'
     )
+
+
+def _growth(share: float) -> str:
+    return f"+{share:.1%}" if share >= 0.001 else "&lt; 0.1%"
 
 
 def _errors(facts: Facts) -> str:
@@ -204,9 +208,10 @@ def _drift(facts: Facts) -> str:
     ]
     rows = [
         (
-            *(escape(text) for text in (f"{device} / {name}", measure)),
-            *(f"{each.mean:.2f}" for each in (change.then, change.now)),
+            escape(f"{device} / {name}"),
             "as before" if same else '<b class="alert">changed</b>',
+            measure,
+            *(f"{each.mean:.2f}" for each in (change.then, change.now)),
         )
         for same, device, name, measure, change in sorted(found, key=lambda each: each[:4])
     ]
@@ -216,7 +221,7 @@ def _drift(facts: Facts) -> str:
     )
     if not rows:
         return _section("Drift", "<p>No camera has enough canary draws yet to tell then from now.</p>", lead)
-    return _section("Drift", _cameras(("camera", "measure", "then", "now", ""), rows), lead)
+    return _section("Drift", _cameras(("camera", "", "measure", "then", "now"), rows), lead)
 
 
 def _labelling(facts: Facts) -> str:
