@@ -420,6 +420,28 @@ def test_26_a_changed_version_as_the_base_of_another(guarded: Guarded) -> None:
         guarded.build("next", guarded.version.folder / "data.yaml")
 
 
+def test_26_a_forged_version_as_the_base_of_another(guarded: Guarded) -> None:
+    def another(sample: Sample) -> Sample:
+        if sample.cid != ITEMS[0].cid:
+            return sample
+        (guarded.version.folder / sample.image).unlink()
+        (guarded.version.folder / sample.image).write_bytes(ITEMS[1].image)
+        return replace(sample, cid=ITEMS[1].cid, sha256=ITEMS[1].sha256)
+
+    forged = forge(guarded.version, another)
+    with pytest.raises(VersionError, match="cannot be read"):
+        guarded.build("next", forged.folder / "data.yaml")
+    hidden = forge(forged, lambda sample: replace(sample, cid="0" * 32) if sample.cid == ITEMS[1].cid else sample)
+    with pytest.raises(ConfigError, match=f"is candidate {ITEMS[1].cid}"):
+        guarded.build("next", hidden.folder / "data.yaml")
+
+
+def test_26_a_base_does_not_bring_back_what_a_person_took_back(guarded: Guarded) -> None:
+    guarded.label(a_label(ITEMS[0], (), verdict="junk", when="2027-01-17T08:00:00Z"))
+    version = guarded.build("next", guarded.version.folder / "data.yaml")
+    assert {sample.key for sample in version.samples} == {CANARY.cid}
+
+
 def test_every_way_in_that_is_written_down_has_its_test() -> None:
     text = (Path(__file__).parents[2] / "deploy" / "collapse-guard.md").read_text("utf-8")
     ways = {int(number) for number in re.findall(r"^(\d+)\. ", text, re.MULTILINE)}

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import json
-import os
 import platform
 import random
-import re
-import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,38 +23,17 @@ from agent.clock import Clock, rfc3339
 from agent.collector import LabelStore
 from agent.dataset.looks import Objects
 from agent.dataset.names import names_in
-from agent.dataset.versions import card as card_text
-from agent.dataset.versions.declared import Folder, read_folder
+from agent.dataset.records import Problem
+from agent.dataset.versions.declared import Folder, read_folder, refuse_candidates
 from agent.dataset.versions.draft import Draft
 from agent.dataset.versions.groups import Placed, grouped, place
-from agent.dataset.versions.record import (
-    CARD,
-    CARD_TEXT,
-    LOOKS,
-    PROVENANCE,
-    SHEET,
-    SPLITS,
-    Card,
-    Left,
-    Origin,
-    Sample,
-    Split,
-    Version,
-    content_hash,
-    parse_label,
-    read_version,
-    tallies,
-    versions,
-)
+from agent.dataset.versions.record import CARD, SHEET, Card, Left, Origin, Version, parse_label, read_version, versions
 from agent.dataset.versions.verified import Verified
 from agent.dataset.versions.verify import check_files, check_store
+from agent.dataset.versions.write import write
 from agent.errors import ConfigError, VersionError
 
-BUILDING, LOCK = ".building", ".lock"
-FINAL = 0o444
-"""Nobody writes into a version; pictures keep the mode that they have in the store, which they may be linked with."""
-_HASH = 8
-"""Hex digits of the content's hash in a version's name."""
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +92,8 @@ class _Work:
     withdrawn: list[Left] = field(default_factory=list)
     relabelled: list[str] = field(default_factory=list)
     left_out: list[Left] = field(default_factory=list)
+    unwanted: AbstractSet[str] = frozenset()
+    """Candidates that people took back or that cannot be trusted: no base brings them in."""
 
 
 def build(plan: Plan, store: LabelStore, clock: Clock, progress: Callable[[str], None] = lambda _: None) -> Version:
@@ -133,33 +111,42 @@ def _build(plan: Plan, store: LabelStore, now: str, progress: Callable[[str], No
     parent = _parent(plan, store)
     work = _Work(_names(plan, parent, store))
     if parent is not None:
-        _inherit(work, parent)
+        work.drafts = {draft.key: draft for draft in _of_version(parent, inherited=True)}
     verified = Verified(store, work.names, plan.until)
     for draft in verified.drafts():
         _join(work, draft)
         progress(f"{len(work.drafts)} samples")
     _take_back(work, verified)
-    bases, synthetic = (
-        tuple(_read_base(work, folder, store, progress) for folder in folders)
-        for folders in (plan.bases, plan.synthetic)
-    )
+    origins = {
+        folder: _read_folder(work, folder, store, progress) for folder in dict.fromkeys([*plan.bases, *plan.synthetic])
+    }
     if not work.drafts:
         raise ConfigError("nothing to build from: no labels and no base", remedy="import labels, or name a --base")
     groups = grouped(list(work.drafts.values()), lambda draft: _objects(draft, work.names))
     placed = place(groups, plan.seed, plan.val_share)
     _cap_synthetic(placed, plan)
-    card = Card(
+    card = _card(plan, work, placed, now).model_copy(
+        update={
+            "labels_until": plan.until or verified.latest or now,
+            "parent": _origin(parent) if parent else None,
+            "bases": tuple(origins[folder] for folder in plan.bases),
+            "synthetic": tuple(origins[folder] for folder in plan.synthetic),
+        }
+    )
+    return write(plan.out, card, placed, parent, progress)
+
+
+def _card(plan: Plan, work: _Work, placed: Placed, now: str) -> Card:
+    """Without its origins, name, hash and numbers."""
+    return Card(
         version="",
         content="",
         created=now,
         seed=plan.seed,
         val_share=plan.val_share,
         synthetic_cap=plan.synthetic_cap,
-        labels_until=plan.until or verified.latest or now,
+        labels_until=now,
         add_classes=plan.add_classes,
-        parent=_origin(parent) if parent else None,
-        bases=bases,
-        synthetic=synthetic,
         classes={name: {} for name in work.names},
         images={},
         ratio={},
@@ -169,7 +156,6 @@ def _build(plan: Plan, store: LabelStore, now: str, progress: Callable[[str], No
         moved=tuple(placed.moved),
         tools=_tools(),
     )
-    return _write(plan.out, card, placed, parent, progress)
 
 
 def _tools() -> dict[str, str]:
@@ -187,12 +173,15 @@ def _parent(plan: Plan, store: LabelStore) -> Version | None:
     if not before:
         return None
     parent = read_version(before[-1])
-    problems = [*check_files(parent), *check_store(parent, store)]
-    if problems:
-        first = problems[0]
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise VersionError(f"{first.where}: {first.what}{more}", remedy=first.remedy)
+    _insist([*check_files(parent), *check_store(parent, store)])
     return parent
+
+
+def _insist(problems: Sequence[Problem]) -> None:
+    """Raise VersionError where there is any."""
+    if problems:
+        first, more = problems[0], f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise VersionError(f"{first.where}: {first.what}{more}", remedy=first.remedy)
 
 
 def _names(plan: Plan, parent: Version | None, store: LabelStore) -> list[str]:
@@ -206,10 +195,11 @@ def _names(plan: Plan, parent: Version | None, store: LabelStore) -> list[str]:
     return [*names, *(name for name in plan.add_classes if name not in names)]
 
 
-def _inherit(work: _Work, parent: Version) -> None:
-    for sample, seen in zip(parent.samples, parent.looks(), strict=True):
-        picture, label = parent.folder / sample.image, parent.folder / sample.label
-        work.drafts[sample.key] = Draft(sample, picture, label, seen, inherited=True)
+def _of_version(version: Version, *, inherited: bool) -> Iterator[Draft]:
+    """Its samples; those that are not `inherited` should go to the sides that they have there."""
+    for sample, seen in zip(version.samples, version.looks(), strict=True):
+        picture, label = version.folder / sample.image, version.folder / sample.label
+        yield Draft(sample, picture, label, seen, inherited, None if inherited else sample.split)
 
 
 def _join(work: _Work, draft: Draft) -> None:
@@ -236,19 +226,19 @@ def _take_back(work: _Work, verified: Verified) -> None:
         elif why.startswith(("conflict", "partial")):
             work.left_out.append(Left(key=key, why=why))
     for left in verified.refused:
-        if work.drafts.pop(left.key, None) is not None:
+        if left.key in work.drafts:
             raise VersionError(f"a sample of the parent cannot be trusted any more: {left.why}")
         work.left_out.append(left)
+    work.unwanted = verified.taken_back.keys() | {left.key for left in verified.refused}
 
 
-def _read_base(work: _Work, folder: Folder, store: LabelStore, progress: Callable[[str], None]) -> Origin:
+def _read_folder(work: _Work, folder: Folder, store: LabelStore, progress: Callable[[str], None]) -> Origin:
     """Add a declared folder's samples, or those of a version of ours, with their provenance."""
     if (folder.sheet.parent / CARD).exists():
         base = read_version(folder.sheet.parent)
-        problems = check_files(base)
-        if problems:
-            raise VersionError(f"{problems[0].where}: {problems[0].what}", remedy=problems[0].remedy)
-        origin, drafts = _origin(base), _of_version(base, work.names)
+        _check_base(base, work.names, store)
+        origin = _origin(base).model_copy(update={"declared_by": folder.declared_by})
+        drafts = [draft for draft in _of_version(base, inherited=False) if draft.key not in work.unwanted]
     else:
         origin, drafts = read_folder(folder, store, work.names, progress)
     for draft in drafts:
@@ -256,14 +246,17 @@ def _read_base(work: _Work, folder: Folder, store: LabelStore, progress: Callabl
     return origin
 
 
-def _of_version(base: Version, names: Sequence[str]) -> list[Draft]:
+def _check_base(base: Version, names: Sequence[str], store: LabelStore) -> None:
+    """Raise VersionError where a version was changed, or says of this store's candidates what nobody said here.
+
+    Candidates of other stores are taken on the word of who declares the version, who stands in the card.
+    """
     if base.names != list(names)[: len(base.names)]:
         raise ConfigError(f"{base.folder}: its classes are not the version's", remedy="build from one order of classes")
-    drafts = []
-    for sample, seen in zip(base.samples, base.looks(), strict=True):
-        picture, label = base.folder / sample.image, base.folder / sample.label
-        drafts.append(Draft(sample, picture, label, seen, wish=sample.split))
-    return drafts
+    known = store.candidates([sample.cid for sample in base.samples if sample.cid])
+    _insist([*check_files(base), *check_store(base, store, known)])
+    strangers = [sample for sample in base.samples if sample.cid not in known]
+    refuse_candidates(((base.folder / sample.image, sample.sha256) for sample in strangers), store)
 
 
 def _origin(version: Version) -> Origin:
@@ -276,79 +269,12 @@ def _objects(draft: Draft, names: Sequence[str]) -> Objects:
 
 
 def _cap_synthetic(placed: Placed, plan: Plan) -> None:
-    """Leave out synthetic newcomers above the cap, drawn by the seed."""
+    """Leave out synthetic samples above the cap: newcomers first, in an order drawn by the seed."""
     train = [draft for draft, split, _ in placed.drafts if split == "train"]
-    real = sum(draft.sample.source != "synthetic" for draft in train)
-    room = int(plan.synthetic_cap * real / (1 - plan.synthetic_cap) + 1e-9) - sum(
-        draft.sample.source == "synthetic" and draft.inherited for draft in train
-    )
-    come = sorted(draft.key for draft in train if draft.sample.source == "synthetic" and not draft.inherited)
-    random.Random(plan.seed).shuffle(come)
-    over = set(come[max(0, room) :])
+    made = sorted((draft for draft in train if draft.sample.source == "synthetic"), key=lambda draft: draft.key)
+    random.Random(plan.seed).shuffle(made)
+    made.sort(key=lambda draft: not draft.inherited)
+    room = int(plan.synthetic_cap * (len(train) - len(made)) / (1 - plan.synthetic_cap) + 1e-9)
+    over = {draft.key for draft in made[room:]}
     placed.drafts = [each for each in placed.drafts if each[0].key not in over]
     placed.left_out += [Left(key=key, why="synthetic, above the cap") for key in sorted(over)]
-
-
-def _write(out: Path, card: Card, placed: Placed, parent: Version | None, progress: Callable[[str], None]) -> Version:
-    """The folder, complete or not there at all."""
-    temporary = out / BUILDING
-    shutil.rmtree(temporary, ignore_errors=True)
-    for kind in ("images", "labels"):
-        for split in SPLITS:
-            (temporary / kind / split).mkdir(parents=True)
-    ordered = sorted(placed.drafts, key=lambda each: (each[1], each[0].key))
-    samples = []
-    with (temporary / PROVENANCE).open("wb") as lines, (temporary / LOOKS).open("wb") as looks:
-        for number, (draft, split, group) in enumerate(ordered):
-            sample = _settle(temporary, draft, split, group)
-            samples.append(sample)
-            lines.write(sample.encode())
-            looks.write(draft.look)
-            if number % 500 == 0:
-                progress(f"{number} of {len(ordered)} samples written")
-    (temporary / SHEET).write_text(_sheet(list(card.classes)))
-    content = content_hash(temporary)
-    if parent is not None and content == parent.card.content:
-        shutil.rmtree(temporary)
-        return parent
-    number = max((int(path.name[1:5]) for path in versions(out)), default=0) + 1
-    name = f"v{number:04d}-{content[:_HASH]}"
-    card = card.model_copy(update={"version": name, "content": content, **tallies(samples, list(card.classes))})
-    (temporary / CARD).write_text(card.model_dump_json(indent=1) + "\n")
-    (temporary / CARD_TEXT).write_text(card_text.text(card))
-    for path in (CARD, CARD_TEXT, SHEET, PROVENANCE, LOOKS):
-        (temporary / path).chmod(FINAL)
-    os.sync()  # thousands of small files at once: one by one they would take minutes
-    temporary.rename(out / name)
-    os.sync()
-    return read_version(out / name)
-
-
-def _settle(folder: Path, draft: Draft, split: Split, group: str) -> Sample:
-    """The sample in its place: picture linked, label written."""
-    sample = dataclasses.replace(draft.sample, image=f"images/{split}/{_file_name(draft)}", split=split, group=group)
-    (folder / sample.label).write_bytes(draft.text())
-    (folder / sample.label).chmod(FINAL)
-    target = folder / sample.image
-    try:
-        os.link(draft.picture, target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(draft.picture, target)
-    return sample
-
-
-def _file_name(draft: Draft) -> str:
-    """Candidates by id; a folder's pictures by their own name and enough of the hash that no two are the same."""
-    sample = draft.sample
-    if draft.sample.image:
-        return Path(draft.sample.image).name
-    if sample.cid is not None:
-        return f"{sample.cid}.jpg"
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", draft.picture.stem)[:60]
-    return f"{stem}-{sample.sha256[:_HASH]}{draft.picture.suffix.lower()}"
-
-
-def _sheet(names: Iterable[str]) -> str:
-    """data.yaml: without a path, so it is found where it lies; names as JSON, which is YAML as well."""
-    table = "".join(f"  {number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in enumerate(names))
-    return f"train: images/train\nval: images/val\ntest: images/eval\nnames:\n{table}"

@@ -76,7 +76,7 @@ def read_folder(
             drafts.append(draft)
             if number % 500 == 0:
                 progress(f"{folder.sheet}: {number} of {len(found)} pictures")
-    _refuse_candidates(drafts, store)
+    refuse_candidates(((draft.picture, draft.sample.sha256) for draft in drafts), store)
     digest = hashlib.sha256()
     for each in sorted(f"{draft.sample.sha256} {draft.sample.label_sha256}\n" for draft in drafts):
         digest.update(each.encode())
@@ -159,9 +159,9 @@ def _draft(found: _Found, folder: Folder, theirs: Sequence[str], names: Sequence
     return Draft(sample, found.picture, label, look(found.picture), wish=sample.split)
 
 
-def _refuse_candidates(drafts: Sequence[Draft], store: LabelStore) -> None:
-    ours = store.having([draft.sample.sha256 for draft in drafts])
-    for draft in drafts:
-        if draft.sample.sha256 in ours:
-            what = f"{draft.picture} is candidate {ours[draft.sample.sha256]}: this folder is no way round its label"
-            raise ConfigError(what, remedy="take it out, label it, and `tailkeeper dataset import` the result")
+def refuse_candidates(pictures: Iterable[tuple[Path, str]], store: LabelStore) -> None:
+    """Raise ConfigError where one of these pictures (path, sha256) is a candidate of the store."""
+    paths = {sha256: path for path, sha256 in pictures}
+    for sha256, cid in store.having(list(paths)).items():
+        what = f"{paths[sha256]} is candidate {cid}: this folder is no way round its label"
+        raise ConfigError(what, remedy="take it out, label it, and `tailkeeper dataset import` the result")

@@ -7,7 +7,7 @@ compared with the person's own word.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from agent.collector import LabelStore, read_label
 from agent.dataset.records import Problem
@@ -129,11 +129,11 @@ def _unknown_files(version: Version) -> Iterator[Problem]:
                 yield Problem(str(path), "no sample of this version", "delete it: labels come in through the store")
 
 
-def check_store(version: Version, store: LabelStore) -> list[Problem]:
-    """Whether each candidate's label is, to the letter, what a person said in this store."""
+def check_store(version: Version, store: LabelStore, known: Container[str] | None = None) -> list[Problem]:
+    """Whether each candidate's label is, to the letter, what a person said in this store; of `known` ones only."""
     found = []
     for sample in version.samples:
-        if sample.source != "candidate" or sample.cid is None:
+        if sample.cid is None or (known is not None and sample.cid not in known):
             continue
         try:
             word = read_label(store.folder, sample.cid, sample.revision or 0)
