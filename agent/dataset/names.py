@@ -10,6 +10,11 @@ from agent.bundle import MANIFEST_FILE, parse_manifest
 from agent.collector import LabelStore
 from agent.errors import ConfigError
 
+LARGEST = 256 * 1024
+"""Bytes of a data.yaml: PyYAML takes a second for every 100 KB."""
+_STUMBLES = (ValueError, TypeError, RecursionError, AttributeError, LookupError)
+"""What PyYAML raises besides its own errors: for dates that are none, keys that cannot be, nesting without end."""
+
 
 def read_names(path: Path) -> list[str]:
     """Names from a data.yaml, a bundle (folder or manifest.json), or a text file with one name a line.
@@ -32,14 +37,22 @@ def read_names(path: Path) -> list[str]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """A data.yaml as it stands. Raises ConfigError for what is none, OSError."""
+    return parse_yaml(path.read_bytes(), path)
+
+
+def parse_yaml(text: bytes, path: Path) -> dict[str, Any]:
+    """The same of its content. Raises ConfigError."""
     try:
         import yaml
     except ImportError:
         raise ConfigError(f"{path}: reading it needs PyYAML", remedy="pip install 'tailkeeper[dataset]'") from None
+    if len(text) > LARGEST:
+        raise ConfigError(f"{path} is larger than {LARGEST >> 10} KiB", remedy="name a data.yaml")
     try:
-        document = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not YAML: {str(error).splitlines()[0]}", remedy="name a data.yaml") from None
+        document = yaml.safe_load(text.decode("utf-8-sig"))
+    except (yaml.YAMLError, *_STUMBLES) as error:
+        why = " ".join(str(error).split())[:100]
+        raise ConfigError(f"{path} is not YAML: {why}", remedy="name a data.yaml") from None
     if not isinstance(document, dict):
         raise ConfigError(f"{path} has no keys", remedy="name a data.yaml with names, train and val")
     return document

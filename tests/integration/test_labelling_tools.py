@@ -81,24 +81,18 @@ def assert_labels(found: Labels, answers: Mapping[str, Answer]) -> None:
     assert all(work.same(labels[cid].boxes, answer.boxes) for cid, answer in answers.items())
 
 
-def test_label_studio(tmp_path: Path, judge: Judge, tasks: list[Task], answers: dict[str, Answer]) -> None:
-    FORMATS["label-studio"].write(tasks, tmp_path / "out", NAMES)
-    seen = judge("label_studio", tmp_path / "out")
-    assert seen["classes"] == list(NAMES)
+@pytest.mark.parametrize("tool", ["label-studio", "coco"])
+def test_label_studio_and_coco(
+    tmp_path: Path, judge: Judge, tasks: list[Task], answers: dict[str, Answer], tool: str
+) -> None:
+    name = tool.replace("-", "_")
+    FORMATS[tool].write(tasks, tmp_path / "out", NAMES)
+    seen = judge(name, tmp_path / "out")
+    assert (seen["classes"], seen["truth"]) == (list(NAMES), 0)
     assert_guesses(seen, tasks)
-    path = label_studio.answer(tmp_path / "out", answers)
-    assert_drawn(judge("label_studio_export", tmp_path / "out")["images"], answers)
-    assert_labels(read("label-studio", path, tasks), answers)
-
-
-def test_coco(tmp_path: Path, judge: Judge, tasks: list[Task], answers: dict[str, Answer]) -> None:
-    FORMATS["coco"].write(tasks, tmp_path / "out", NAMES)
-    seen = judge("coco", tmp_path / "out")
-    assert (seen["classes"], seen["annotations"]) == (list(NAMES), 0)
-    assert_guesses(seen, tasks)
-    path = coco.answer(tmp_path / "out", answers)
-    assert_drawn(judge("coco_export", tmp_path / "out")["images"], answers)
-    assert_labels(read("coco", path, tasks), answers)
+    path = {"coco": coco, "label-studio": label_studio}[tool].answer(tmp_path / "out", answers)
+    assert_drawn(judge(f"{name}_export", tmp_path / "out")["images"], answers)
+    assert_labels(read(tool, path, tasks), answers)
 
 
 def test_cvat(tmp_path: Path, judge: Judge, tasks: list[Task], answers: dict[str, Answer]) -> None:

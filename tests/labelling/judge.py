@@ -33,7 +33,8 @@ def label_studio(folder: Path) -> Seen:
         Path(task["data"]["image"]).name: [_percent(region) for region in task["predictions"][0]["result"]]
         for task in tasks
     }
-    return {"errors": errors, "images": regions, "classes": list(interface.get_control("label").labels)}
+    truth = sum(len(task.get("annotations", [])) for task in tasks)
+    return {"errors": errors, "images": regions, "classes": list(interface.get_control("label").labels), "truth": truth}
 
 
 def _percent(region: dict[str, Any]) -> list[Any]:
@@ -68,7 +69,7 @@ def coco(folder: Path) -> Seen:
     results = json.loads((folder / "results.json").read_text("utf-8"))
     guesses = truth.loadRes(str(folder / "results.json")) if results else truth  # it fails on an empty list
     images = {image["file_name"]: _boxes(guesses, image["id"]) for image in truth.loadImgs(truth.getImgIds())}
-    return {"errors": [], "images": images, "classes": _names(truth), "annotations": len(truth.anns)}
+    return {"errors": [], "images": images, "classes": _names(truth), "truth": len(truth.anns)}
 
 
 def coco_export(folder: Path) -> Seen:

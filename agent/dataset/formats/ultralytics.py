@@ -13,13 +13,13 @@ from pathlib import Path, PurePosixPath
 
 from agent.dataset.formats import files, incoming, outgoing, review
 from agent.dataset.formats.incoming import Author, Gathering, Known
+from agent.dataset.names import names_of, parse_yaml
 from agent.dataset.records import Box, Labels, Task
 from agent.errors import ConfigError, LabelError
 
 SHEET, ORDER = "data.yaml", "labels/classes.txt"
 TOOL = "ultralytics"
 _DIGITS = 8
-_LARGEST_SHEET = 256 * 1024
 _EDGE = 1e-3
 """By how much of the image rounding may lead a box over its edge."""
 
@@ -99,23 +99,12 @@ def _check_order(part: files.Part, names: Mapping[int, str]) -> None:
 
 
 def _class_names(text: bytes) -> dict[int, str]:
-    """The names in a data.yaml: a list, or a table from number to name. Raises LabelError."""
+    """The names in a data.yaml, by number. Raises LabelError."""
+    sheet = Path(SHEET)
     try:
-        import yaml
-    except ImportError:
-        raise ConfigError(f"{SHEET} is read with PyYAML", remedy="pip install 'tailkeeper[dataset]'") from None
-    if len(text) > _LARGEST_SHEET:
-        raise LabelError(f"{SHEET} is larger than {_LARGEST_SHEET >> 10} KiB", remedy="leave only the names in it")
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError, AttributeError, LookupError) as error:
-        why = " ".join(str(error).split())[:100]
-        raise LabelError(f"{SHEET} is not YAML: {why}", remedy="export it from the tool again") from None
-    names = tree.get("names") if isinstance(tree, dict) else None
-    table = dict(enumerate(names)) if isinstance(names, list) else names
-    if not isinstance(table, dict) or not all(type(key) is int and isinstance(table[key], str) for key in table):
-        raise LabelError(f"{SHEET} has no table of class names", remedy="names: {0: car, 1: dog}")
-    return table
+        return dict(enumerate(names_of(parse_yaml(text, sheet), sheet)))
+    except ConfigError as error:
+        raise LabelError(error.what, remedy=error.remedy) from None
 
 
 def _boxes(task: Task, text: bytes, names: Mapping[int, str]) -> Iterator[Box]:
