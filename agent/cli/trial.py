@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Commands) -> None:
-    """Add ``demo`` and ``replay``."""
+    """Add ``demo``, ``replay`` and ``bench``."""
     _add_demo(commands)
     _add_replay(commands)
+    _add_bench(commands)
 
 
 def _add_demo(commands: Commands) -> None:
@@ -90,6 +91,44 @@ def _replay(arguments: argparse.Namespace) -> int:
         result = compare(arguments.source, arguments.model, tuple(arguments.compare), **given)
     else:
         result = replay(arguments.source, arguments.model, config=arguments.config, **given)
+    progress("")
+    if arguments.json:
+        print_json(result.document())
+    else:
+        print(result.text())
+    return 0
+
+
+def _add_bench(commands: Commands) -> None:
+    text = "how fast this device is: the bare inference and the whole pipeline, alternately in one run"
+    parser = command(commands, "bench", _bench, text, json=True)
+    parser.add_argument(
+        "--model", type=Path, metavar="M", help="bundle folder or ONNX file (default: the street's own)"
+    )
+    parser.add_argument(
+        "--source", default="", metavar="S", help="video, folder of images, camera or URL (default: a rendered street)"
+    )
+    parser.add_argument(
+        "--compare", type=Path, metavar="BUNDLE", help="another model: its speed, and how far it agrees"
+    )
+    parser.add_argument("--seconds", type=seconds, default=20.0, metavar="N", help="how long (default 20)")
+    parser.add_argument(
+        "--threads", type=int, default=0, choices=range(257), metavar="T", help="of one inference (default: all cores)"
+    )
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    from agent.bench import run_bench
+
+    result = run_bench(
+        source=arguments.source,
+        model=arguments.model,
+        compare=arguments.compare,
+        threads=arguments.threads,
+        seconds=arguments.seconds,
+        stop=stop_on_signals(),
+        progress=progress,
+    )
     progress("")
     if arguments.json:
         print_json(result.document())

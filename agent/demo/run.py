@@ -17,10 +17,10 @@ from agent.demo.broker import embedded_broker
 from agent.errors import ConfigError
 from agent.service import Device
 from agent.settings import Loaded, load
+from agent.world import MODEL, STREET
 
 DEMO_CONFIG = Path(__file__).with_name("demo.toml")
-DEMO_SOURCE = "world:street?seed=1"
-DEMO_MODEL = Path(__file__).parents[1] / "world" / "model"
+DEMO_SOURCE = f"world:{STREET}"
 READY_S = 10.0
 """How long the collector may take to subscribe."""
 DRAIN_S = 30.0
@@ -72,7 +72,7 @@ def run_demo(
     """
     _claim_folder(out)
     with embedded_broker(out / "broker", port) as broker:
-        loaded = _configuration(source or DEMO_SOURCE, model or DEMO_MODEL, out, broker)
+        loaded = _configuration(source or DEMO_SOURCE, model or MODEL, out, broker)
         started = time.monotonic()
         device = _run_until_done(loaded, seconds, stop, progress)
         elapsed = time.monotonic() - started

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +89,11 @@ class Detector:
             raise self._class_error(int(rows[:, 5].max()) + 1)
         unfit(rows[:, :4], place, image.shape[:2])
         return rows, embedding
+
+    def bare(self) -> Callable[[], object]:
+        """The inference alone on one unchanging input: what everything around it is compared with."""
+        blob = np.full((1, 3, *self._graph.size), 0.5, np.float16 if self._graph.half else np.float32)
+        return lambda: self._session.run(self._outputs, {self._graph.input: blob})
 
     @property
     def classes(self) -> tuple[str, ...]:

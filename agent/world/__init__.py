@@ -7,6 +7,7 @@ Every frame is a pure function of the spec and its index. What stands in a frame
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,12 @@ from agent.world.stage import Placement, Stage
 from agent.world.traffic import Traffic
 from agent.world.view import HEIGHT, WIDTH
 
-__all__ = ["SpecError", "World"]
+__all__ = ["MODEL", "STREET", "SpecError", "World"]
+
+STREET = "street?seed=1"
+"""The world that commands use where no source is given."""
+MODEL = Path(__file__).with_name("model")
+"""The bundle that was trained on it, which they use where no model is given."""
 
 _LIGHT_STEP_H = 0.02
 
