@@ -21,6 +21,8 @@ class Demo:
     def __init__(self, name: str, frames: int, seed: int) -> None:
         self.name, self._frames = name, frames
         self._world = World(f"street?seed={seed}&day={seed}&start=10&day_s=300")
+        self._ids: dict[int, int] = {}
+        """The world's instances, numbered anew: its own numbers are too large for the table's 24 bits."""
 
     def __len__(self) -> int:
         return self._frames
@@ -38,5 +40,6 @@ class Demo:
             x1, y1, x2, y2 = thing.box
             box = x1 / width, y1 / height, x2 / width, y2 / height
             hidden = thing.visibility < _VISIBLE or min(box[2] - box[0], box[3] - box[1]) < _SMALL
-            table = np.vstack([table, np.array([thing.instance, thing.cls, *box, hidden], np.float32)])
+            instance = self._ids.setdefault(thing.instance, len(self._ids))
+            table = np.vstack([table, np.array([instance, thing.cls, *box, hidden], np.float32)])
         return table
