@@ -34,7 +34,7 @@ def add_commands(commands: Commands) -> None:
     parser.add_argument(
         "--embedding", action="store_true", help="also one vector per frame, by which selection compares whole frames"
     )
-    parser.add_argument("--half", action="store_true", help="16 bits per number: half the size; faster on a GPU only")
+    parser.add_argument("--half", action="store_true", help="16 bits per number: half the size")
     parser.add_argument(
         "--data", type=Path, metavar="F", help="data.yaml of the training set: labelled objects per class"
     )

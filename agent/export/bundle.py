@@ -117,9 +117,9 @@ def export_bundle(
     """Export an Ultralytics checkpoint into a bundle folder; `imgsz` is a side or (height, width) in pixels.
 
     With `embedding` the model also says, in one vector, what the whole picture looks like. With `half` its numbers have
-    16 bits: half the bytes to send, faster on a GPU, slower on a CPU. Checkpoint and export see the `samples` (default:
-    Ultralytics' own pictures); returned with the manifest is by how much their confidences differ at most. Raises
-    ModelError where that is too much, or for what is no detector; then nothing is written.
+    16 bits: half the bytes to send, about the same speed on an x86 CPU. Checkpoint and export see the `samples`
+    (default: Ultralytics' own pictures); returned with the manifest is by how much their confidences differ at most.
+    Raises ModelError where that is too much, or for what is no detector; then nothing is written.
     """
     with tempfile.TemporaryDirectory() as room:
         exported = export_checkpoint(ckpt, Path(room) / MODEL_FILE, imgsz, embedding=embedding, half=half)

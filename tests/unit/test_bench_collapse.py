@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from agent.detector import Detector
+from agent.errors import ConfigError
 from agent.world.classes import NAMES
 from tests.bench.collapse.arms import boxes
 from tests.bench.collapse.learn import Sample
@@ -145,3 +146,10 @@ def test_an_unfinished_benchmark_reports_what_is_there(rounds: Rounds, tmp_path:
     nothing = Rounds(TINY, tmp_path / "empty", rounds.learn)
     assert "| - |" not in write(nothing, tmp_path)
     assert results(nothing)["start"] is None
+
+
+def test_a_folder_holds_work_of_one_size(rounds: Rounds) -> None:
+    rounds.claim()
+    Rounds(replace(TINY, repetitions=5), rounds.work, rounds.learn).claim()
+    with pytest.raises(ConfigError, match="work of other sizes"):
+        Rounds(replace(TINY, views=64), rounds.work, rounds.learn).claim()

@@ -18,12 +18,20 @@ from tests.bench.collapse.report import write
 from tests.bench.collapse.rounds import Rounds
 
 LEFT = 3
+SIZES = {
+    "rounds": "rounds of retraining",
+    "repetitions": "repetitions, on other streets",
+    "frames": "considered frames per street and round",
+    "views": "images seen in one retraining",
+}
 
 
 def main() -> int:
     """Run the steps that are left."""
     options = _options()
-    rounds = Rounds(Plan(), options.work.resolve(), learn_in_child)
+    plan = Plan(**{name: getattr(options, name) for name in SIZES})
+    rounds = Rounds(plan, options.work.resolve(), learn_in_child)
+    rounds.claim()
     ends = time.monotonic() + 60 * options.minutes
     for step in rounds.steps():
         if step.result.exists() or options.report:
@@ -49,6 +57,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("build/collapse"), help="folder for everything it makes")
     parser.add_argument("--out", type=Path, default=Path("build"), help="folder for collapse.json, .md and .svg")
     parser.add_argument("--report", action="store_true", help="only report what is done so far")
+    for name, text in SIZES.items():
+        parser.add_argument(f"--{name}", type=int, default=getattr(Plan, name), help=f"{text} (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="begin nothing after this (default: all)")
     return parser.parse_args()
 

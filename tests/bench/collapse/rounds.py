@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from agent import durable
+from agent.errors import ConfigError
 from agent.export.bundle import Facts, write_bundle
 from agent.export.frames import TRAIN_SEEDS, render_set
 from agent.world.classes import NAMES, TAIL
@@ -55,6 +56,18 @@ class Rounds:
         for repetition in range(self.plan.repetitions):
             for turn in range(self.plan.rounds):
                 yield from self._round(repetition, turn)
+
+    def claim(self) -> None:
+        """Write the plan into the folder; raises ConfigError where work of another plan is there.
+
+        More repetitions may be added to what is there.
+        """
+        sizes = {key: value for key, value in asdict(self.plan).items() if key != "repetitions"}
+        file = self.work / "plan.json"
+        if file.exists() and json.loads(file.read_text()) != sizes:
+            raise ConfigError(f"{self.work} holds work of other sizes", remedy="name another --work, or the same sizes")
+        self.work.mkdir(parents=True, exist_ok=True)
+        durable.write(file, json.dumps(sizes, indent=1).encode())
 
     def _round(self, repetition: int, turn: int) -> Iterator[Step]:
         for camera in range(self.plan.cameras):
