@@ -19,7 +19,6 @@ from agent.errors import ConfigError, LabelError
 
 SHEET, ORDER = "data.yaml", "labels/classes.txt"
 TOOL = "ultralytics"
-_DIGITS = 8
 _EDGE = 1e-3
 """By how much of the image rounding may lead a box over its edge."""
 
@@ -36,10 +35,10 @@ def write(tasks: Sequence[Task], folder: Path, classes: Sequence[str], *, url: s
         lines = [_guess(task, numbers[guess.box.name], guess.box, guess.score) for guess in outgoing.visible(task)]
         outgoing.write_text(folder / "predictions" / f"{task.cid}.txt", "".join(lines))
     outgoing.write_review(folder, tasks)
-    outgoing.write_text(folder / SHEET, sheet(names))
+    outgoing.write_text(folder / SHEET, _sheet(names))
 
 
-def sheet(names: Sequence[str]) -> str:
+def _sheet(names: Sequence[str]) -> str:
     """data.yaml for a folder of which everything is in images/. Quoted as JSON, which is YAML as well."""
     listed = "".join(f"  {number}: {json.dumps(name, ensure_ascii=False)}\n" for number, name in enumerate(names))
     return f"train: images\nval: images\nnames:\n{listed}"
@@ -49,7 +48,7 @@ def line(number: int, xyxy: tuple[float, float, float, float], width: int, heigh
     """One box as a label's five columns, without the line's end."""
     x1, y1, x2, y2 = xyxy
     shares = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-    return " ".join([str(number), *(f"{share:.{_DIGITS}f}" for share in shares)])
+    return " ".join([str(number), *(f"{share:.8f}" for share in shares)])
 
 
 def _guess(task: Task, number: int, box: Box, score: float) -> str:
@@ -58,12 +57,7 @@ def _guess(task: Task, number: int, box: Box, score: float) -> str:
 
 def read(path: Path, known: Known, *, who: str = "", when: str = "") -> Labels:
     """The labels in a folder or zip archive. Raises ConfigError for neither, and for no `who` or `when`."""
-    return read_as(TOOL, path, known, who=who, when=when)
-
-
-def read_as(tool: str, path: Path, known: Known, *, who: str, when: str) -> Labels:
-    """The same for a zip archive that another `tool` exported in this format."""
-    author = incoming.author(tool, who, when)
+    author = incoming.author(TOOL, who, when)
     found = Gathering(path.name)
     with found.at():
         read_tree(found, files.tree(path), known, author)
@@ -71,7 +65,7 @@ def read_as(tool: str, path: Path, known: Known, *, who: str, when: str) -> Labe
 
 
 def read_tree(found: Gathering, tree: files.Tree, known: Known, author: Author) -> None:
-    """Add the labels of a folder or archive. Raises LabelError where it is none of this format."""
+    """Add the labels of a folder or archive, whichever tool wrote it. Raises LabelError for another format."""
     sheets = [PurePosixPath(name) for name in tree.names() if PurePosixPath(name).name == SHEET]
     if not sheets:
         raise LabelError(f"no {SHEET}", remedy="name the folder that was exported, or its zip archive")
