@@ -119,7 +119,8 @@ class _Policy:
         self.health = Health(clock, Path())
         self.picked: list[Candidate] = []
         self.sizes: list[int] = []
-        self.watch = _Pass(cameras, parts, self._keep, self.health, clock, second)
+        self.watch = _Pass(cameras, parts, keep=self._keep, health=self.health, clock=clock)
+        self.watch.second = second
         self._classes = parts.detector.classes
 
     def _keep(self, candidate: Candidate, item: Item) -> None:
@@ -148,35 +149,25 @@ class _Policy:
 class _Pass(Watch):
     """Loop 1, whose frames and rows a second loop gets to judge as well: one pass of the model for two policies."""
 
-    def __init__(
-        self,
-        cameras: Cameras,
-        parts: Parts,
-        keep: Callable[[Candidate, Item], object],
-        health: Health,
-        clock: Clock,
-        second: Watch | None,
-    ) -> None:
-        super().__init__(cameras, parts, keep=keep, health=health, clock=clock)
-        self._second = second
-        self._passed = False, True
+    second: Watch | None = None
+    _passed = False, True
 
     def pass_over(self, frame: Frame) -> bool:
         """The model looks when either policy wants it to; then each is told what it wants to know."""
-        self._passed = super().pass_over(frame), self._second is None or self._second.pass_over(frame)
+        self._passed = super().pass_over(frame), self.second is None or self.second.pass_over(frame)
         return all(self._passed)
 
     def consider(self, frame: Frame, rows: Rows, embedding: Vector | None) -> None:
         mine, other = self._passed
         if not mine:
             super().consider(frame, rows, embedding)
-        if self._second and not other:
-            self._second.consider(frame, rows, embedding)
+        if self.second and not other:
+            self.second.consider(frame, rows, embedding)
 
     def flush(self) -> None:
         super().flush()
-        if self._second:
-            self._second.flush()
+        if self.second:
+            self.second.flush()
 
 
 def replay(
