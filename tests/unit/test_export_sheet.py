@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 import yaml
 
+from agent.collector import LabelStore
+from agent.dataset.labelling import take
+from agent.dataset.records import Labels
+from agent.dataset.versions.build import Plan, build
 from agent.errors import ConfigError
 from agent.export.sheet import label_file, read_sheet
+from tests.fakes.clock import FakeClock
+from tests.fakes.stores import CLASSES, a_label, a_scene, a_store
 
 
 def version(folder: Path, labels: dict[str, str], split: str = "train") -> Path:
@@ -107,3 +113,16 @@ def test_missing_files_and_splits_are_named(tmp_path: Path) -> None:
     (tmp_path / "images" / "train" / "a.jpg").unlink()
     with pytest.raises(ConfigError, match="holds no images"):
         read_sheet(tmp_path).images("train")
+
+
+def test_a_version_that_was_built_has_its_canaries_in_test(tmp_path: Path) -> None:
+    scenes = [a_scene(number) for number in range(4)] + [a_scene(20, lane="canary")]
+    with LabelStore(a_store(tmp_path / "store", scenes), FakeClock()) as store:
+        take(store, Labels(tuple(a_label(scene) for scene in scenes)), CLASSES)
+        built = build(Plan(tmp_path / "versions", classes=CLASSES), store, FakeClock())
+    sheet = read_sheet(built.folder)
+    (canary,) = sheet.labelled("test")
+    assert canary.image.read_bytes() == scenes[-1].image
+    assert [sheet.names[cls] for cls in canary.classes] == ["car"]
+    numbers = built.card.classes["car"]
+    assert sheet.counts("train")[sheet.names.index("car")] == numbers["train"] == 4 - numbers["val"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,10 +75,7 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def drawing(found: dict[str, Any]) -> str:
-    """Two panels, AP over rounds: lines are means, dots the repetitions. The axes of both are the same."""
-    values = [row[group] for rows in found["arms"].values() for row in rows for group in PANELS]
-    values += [found["start"][group] for group in PANELS] if found["start"] else []
-    top = float(np.ceil(max(values, default=1.0) * 10) / 10)
+    """Two panels, AP over rounds: lines are means, dots the repetitions. Each has a scale of its own, from zero."""
     turns = max((row["round"] for rows in found["arms"].values() for row in rows), default=1)
     width, height = len(PANELS) * (WIDTH + LEFT) + GAP, TOP + HEIGHT + 110
     parts = [
@@ -86,7 +84,7 @@ def drawing(found: dict[str, Any]) -> str:
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
     ]
     for number, group in enumerate(PANELS):
-        parts += _panel(found, group, LEFT + number * (WIDTH + LEFT), turns, top)
+        parts += _panel(found, group, LEFT + number * (WIDTH + LEFT), turns)
     for number, arm in enumerate(ORDER):
         x, y = LEFT + (number % 2) * (WIDTH + LEFT), TOP + HEIGHT + 56 + 22 * (number // 2)
         parts.append(f'<path d="M{x} {y}h28" stroke="{COLOURS[arm]}" stroke-width="3"/>')
@@ -94,14 +92,20 @@ def drawing(found: dict[str, Any]) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _panel(found: dict[str, Any], group: str, left: float, turns: int, top: float) -> Iterator[str]:
+def _panel(found: dict[str, Any], group: str, left: float, turns: int) -> Iterator[str]:
+    values = [row[group] for rows in found["arms"].values() for row in rows]
+    highest = max([*values, found["start"][group] if found["start"] else 1.0])
+    unit = 0.1 if highest > 0.3 else 0.02
+    lines = math.ceil(highest / unit)
+    top = lines * unit
+
     def at(turn: float, value: float) -> tuple[float, float]:
         return round(left + WIDTH * turn / turns, 1), round(TOP + HEIGHT * (1 - value / top), 1)
 
     yield f'<text x="{left}" y="{TOP - 14}" font-weight="bold">{PANELS[group]}: mAP50 on held-out streets</text>'
-    for step in range(round(top * 10) + 1):
-        x, y = at(0, step / 10)
-        yield f'<path d="M{x} {y}h{WIDTH}" stroke="#ddd"/><text x="{x - 26}" y="{y + 4}">{step / 10:.1f}</text>'
+    for step in range(lines + 1):
+        x, y = at(0, step * unit)
+        yield f'<path d="M{x} {y}h{WIDTH}" stroke="#ddd"/><text x="{x - 32}" y="{y + 4}">{step * unit:.2f}</text>'
     for turn in range(turns + 1):
         x, y = at(turn, 0)
         yield f'<text x="{x}" y="{y + 18}" text-anchor="middle">{f"round {turn}" if turn else "start"}</text>'
