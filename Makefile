@@ -14,7 +14,7 @@ MODEL   ?=
 SECONDS ?= 60
 OUT     ?=
 
-.PHONY: help bench-tailstream bench-collapse bench-fleet bench-dataset fuzz install run test check chaos power-cuts bench bench-spool test-export kit deb test-machine soak audit lock clean bench-world bench-delivery bench-outage
+.PHONY: help bench-tailstream bench-collapse bench-fleet bench-dataset fuzz install run test check chaos power-cuts bench bench-spool test-export kit deb test-machine soak audit lock clean bench-world bench-delivery bench-outage bench-speed
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -61,10 +61,12 @@ fuzz: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.bench.fuzz_control --count 100000
 	$(BIN)/python -m pytest -m slow tests/model/test_fuzz_delivery.py
 
-## make bench      every benchmark that needs neither root nor an hour
-bench: bench-world bench-delivery bench-outage bench-fleet
+## make bench      every benchmark that needs neither root nor an hour; build/bench.md
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.bench
 
-bench-world bench-delivery bench-outage bench-fleet bench-dataset: bench-%: $(VENV)/.installed-dev
+## make bench-speed pipeline against the bare inference (and Ultralytics, where .venv-export has it), memory, start, cameras
+bench-speed bench-world bench-delivery bench-outage bench-fleet bench-dataset: bench-%: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.bench.$*
 
 ## make bench-dataset 100,000 candidates: stats, export, build, verify in seconds and MB

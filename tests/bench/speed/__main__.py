@@ -1,0 +1,163 @@
+"""`python -m tests.bench.speed [rate memory start still cameras]`: `make bench-speed`.
+
+Needs ../shared (TAILKEEPER_ASSETS) and mosquitto. `--ultralytics` is an interpreter that has Ultralytics.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.delivery import Other, collect
+from tests.bench.speed.memory import watched
+from tests.bench.speed.start import starts
+from tests.bench.speed.still import still_clip
+from tests.bench.speed.turns import REPOSITORY, Racer, race
+from tests.fakes.mosquitto import Mosquitto
+
+EXPORT = REPOSITORY / ".venv-export" / "bin" / "python"
+"""Has Ultralytics after `make test-export`."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Where everything is compared."""
+
+    folder: Path
+    port: int
+    options: argparse.Namespace
+    model: Path
+    clip: Path
+
+    def bare(self, threads: int, *video: Path) -> Racer:
+        return Racer("session.run", "tests.bench.speed.bare", self.model, threads, *video)
+
+    def agent(self, name: str, threads: int, *sources: Path, still_s: float = 0.0) -> Racer:
+        folder = self.folder / name.replace(" ", "-")
+        return Racer(name, "tests.bench.speed.pipeline", folder, self.port, self.model, threads, still_s, *sources)
+
+    def race(self, *racers: Racer) -> str:
+        """Let them take turns, end them, and say how many rounds were spoilt."""
+        spoilt = race(racers, rounds=self.options.rounds, seconds=self.options.turn_s)
+        for racer in racers:
+            racer.close()
+        return (
+            f"{self.options.rounds} rounds of {self.options.turn_s:g} s turns, {spoilt} more spoilt by other programs"
+        )
+
+
+def rate(ground: Ground) -> Iterator[str]:
+    """Frames per second next to the bare session and to Ultralytics."""
+    yield "| threads | who | frames/s | of session.run | quartiles | CPU ms a frame |"
+    yield "|---|---|---|---|---|---|"
+    for threads in (2, 1):
+        racers = [ground.bare(threads), ground.agent(f"tailkeeper {threads}", threads, ground.clip)]
+        if ground.options.ultralytics and threads == 2:
+            module = "tests.bench.speed.ultra"
+            python = ground.options.ultralytics
+            racers.append(Racer("ultralytics", module, ground.model, ground.clip, python=python))
+        note = ground.race(*racers)
+        for racer in racers:
+            yield f"| {threads} | {_against(racer, racers[0])} |"
+        if len(racers) == 3:
+            yield f"\ntailkeeper over ultralytics: {_ratio(racers[1], racers[2])}; {note}\n"
+
+
+def cameras(ground: Ground) -> Iterator[str]:
+    """Four cameras on one detector next to one camera."""
+    one = ground.agent("one camera", 2, ground.clip)
+    four = ground.agent("four cameras", 2, *[ground.clip] * 4)
+    note = ground.race(one, four)
+    least = min(turn["least"] * 4 / max(turn["frames"], 1) for turn in four.turns)
+    age = max(turn["age_s"] for turn in four.turns)
+    yield f"one camera {one.fps:.1f} frames/s, four {four.fps:.1f}: {_ratio(four, one)} of it; {note}"
+    yield f"the camera with the fewest frames in any turn had {least:.2f} of its share; oldest newest frame {age:.2f} s"
+
+
+def still(ground: Ground) -> Iterator[str]:
+    """CPU per frame where nothing moves."""
+    clip = still_clip(ground.clip, ground.folder / "still.mp4")
+    gated, everything = ground.agent("gated", 2, clip, still_s=2.0), ground.agent("every frame", 2, clip)
+    note = ground.race(gated, everything)
+    each = [racer.per_frame("cpu_s") * 1000 for racer in (gated, everything)]
+    yield f"CPU ms a frame: {each[0]:.2f} gated, {each[1]:.2f} without the gate: {each[0] / each[1]:.3f}; {note}"
+
+
+def start(ground: Ground) -> Iterator[str]:
+    """Cold start to the first detection."""
+    took = starts(ground.folder, ground.port, ground.model, ground.clip, 2, ground.options.starts)
+    yield f"seconds, medians of {ground.options.starts}: bare {took['bare']:.2f}, tailkeeper run {took['first']:.2f} "
+    yield f"({took['first'] / took['bare']:.2f} x), with the graph kept {took['again']:.2f} "
+    yield f"({took['again'] / took['bare']:.2f} x)"
+
+
+def memory(ground: Ground) -> Iterator[str]:
+    """Peak of the service next to a bare process."""
+    bare = ground.bare(2, ground.clip)
+    for _ in range(3):
+        least = bare.turn(5)["peak_mb"]
+    bare.close()
+    took = watched(ground.folder, ground.port, ground.model, ground.clip, 2, ground.options.minutes)
+    yield f"bare session with OpenCV {least:.0f} MB, tailkeeper run {took['peak_mb']:.0f} MB at its peak in "
+    yield f"{ground.options.minutes:g} minutes: {took['peak_mb'] / least:.2f} x, "
+    yield f"{took['mb_per_hour']:+.1f} MB/h in the second half"
+
+
+PARTS: dict[str, Callable[[Ground], Iterator[str]]] = {
+    "rate": rate, "cameras": cameras, "still": still, "start": start, "memory": memory,
+}  # fmt: skip
+
+
+def _ratio(mine: Racer, other: Racer) -> str:
+    ratios = mine.against(other)
+    return f"{ratios[len(ratios) // 2]:.3f}"
+
+
+def _against(racer: Racer, other: Racer) -> str:
+    ratios = racer.against(other)
+    quarter = len(ratios) // 4
+    cpu = racer.per_frame("cpu_s") * 1000
+    spread = f"{ratios[quarter]:.3f} to {ratios[-1 - quarter]:.3f}"
+    return f"{racer.name} | {racer.fps:.1f} | {_ratio(racer, other)} | {spread} | {cpu:.1f}"
+
+
+@contextlib.contextmanager
+def _ground(options: argparse.Namespace) -> Iterator[Ground]:
+    assets = Path(os.environ.get("TAILKEEPER_ASSETS", REPOSITORY.parent / "shared")).resolve()
+    model, clip = assets / "models" / "yolo26n.onnx", assets / "data" / "clips" / "car-detection.mp4"
+    if not model.exists():
+        raise SystemExit(f"no model at {model}: set TAILKEEPER_ASSETS")
+    with tempfile.TemporaryDirectory() as made:
+        broker = Mosquitto(Path(made)).start()
+        try:
+            with Other(collect, broker.port, Path(made) / "store"):
+                yield Ground(Path(made), broker.port, options, model, clip)
+        finally:
+            broker.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="speed", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="which (default: all)")
+    parser.add_argument("--ultralytics", type=Path, default=EXPORT if EXPORT.exists() else None, help="an interpreter")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--turn-s", type=float, default=2.0)
+    parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the look at memory")
+    options = parser.parse_args()
+    os.environ["MALLOC_ARENA_MAX"] = "2"  # as in the unit
+    os.setpgid(0, 0)  # so that our own processes can be told from others
+    with _ground(options) as ground:
+        for name in options.parts or PARTS:
+            print(f"\n## {name}\n")
+            for line in PARTS[name](ground):
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
