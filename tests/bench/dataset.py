@@ -1,8 +1,8 @@
 """The labelling loop on a large store: `python -m tests.bench.dataset [--candidates N]`.
 
-A store of 100,000 candidates of 20 devices (5,000 views, each seen twenty times with other objects), a fifth of it
-exported and labelled before. Each command runs in a process of its own, as a user runs it: seconds and peak memory.
-The store is kept under build/ and used again.
+A store of 100,000 candidates of 20 devices (5,000 views, each seen twenty times with other objects), a twentieth of
+them exported and labelled before. Each command runs in a process of its own, as a user runs it: seconds and peak
+memory. The store is kept under build/ and used again.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from tests.fakes.stores import CLASSES, HEIGHT, WIDTH, a_scene
 
 DEVICES, VIEWS, BATCH = 20, 5_000, 2_000
 BASE = 1_000
+LABELLED = 20
+"""Every so many-th candidate was exported and labelled before."""
 BUILD = Path(__file__).resolve().parents[2] / "build"
 
 
@@ -111,7 +113,7 @@ def timed(config: Path, *words: object) -> dict[str, Any]:
 
 
 def prepared(work: Path, count: int) -> Path:
-    """A store with a fifth of its candidates exported and labelled; the configuration that names it."""
+    """A store of which a part is exported and labelled; the configuration that names it."""
     folder, config = work / "store", work / "agent.toml"
     if not (work / "ready").exists():
         work.mkdir(parents=True, exist_ok=True)
@@ -119,7 +121,7 @@ def prepared(work: Path, count: int) -> Path:
         fill(folder, count)
         a_folder(work / "street", train=range(900_000, 900_000 + BASE))
         if not any(row["label"] != "unlabelled" for row in listing(folder)):
-            timed(config, "export", "coco", work / "before", "--limit", count // 5)
+            timed(config, "export", "coco", work / "before", "--limit", count // LABELLED)
         label_exported(folder)
         (work / "ready").touch()
     return config

@@ -83,6 +83,14 @@ class Guarded:
         assert item.cid not in {sample.key for sample in version.samples}
         return next(left.why for left in version.card.left_out if left.key == item.cid)
 
+    def under_another_name(self, sample: Sample) -> Sample:
+        """The labelled frame's sample as if it were one that nobody labelled, with that one's picture."""
+        if sample.cid != ITEMS[0].cid:
+            return sample
+        (self.version.folder / sample.image).unlink()
+        (self.version.folder / sample.image).write_bytes(ITEMS[1].image)
+        return replace(sample, cid=ITEMS[1].cid, sha256=ITEMS[1].sha256)
+
     def sql(self, statement: str, *given: object) -> None:
         self.store._index.execute(statement, given)
 
@@ -340,14 +348,7 @@ def test_22_provenance_edited(guarded: Guarded) -> None:
 
 
 def test_23_a_version_forged_with_all_its_hashes_right(guarded: Guarded) -> None:
-    def another(sample: Sample) -> Sample:
-        if sample.cid != ITEMS[0].cid:
-            return sample
-        (guarded.version.folder / sample.image).unlink()
-        (guarded.version.folder / sample.image).write_bytes(ITEMS[1].image)
-        return replace(sample, cid=ITEMS[1].cid, sha256=ITEMS[1].sha256)
-
-    forged = forge(guarded.version, another)
+    forged = forge(guarded.version, guarded.under_another_name)
     assert problems(forged) == ""
     assert label_path(ITEMS[1].cid, 1) in problems(forged, guarded.store)
     with pytest.raises(VersionError, match="cannot be read"):
@@ -421,14 +422,7 @@ def test_26_a_changed_version_as_the_base_of_another(guarded: Guarded) -> None:
 
 
 def test_26_a_forged_version_as_the_base_of_another(guarded: Guarded) -> None:
-    def another(sample: Sample) -> Sample:
-        if sample.cid != ITEMS[0].cid:
-            return sample
-        (guarded.version.folder / sample.image).unlink()
-        (guarded.version.folder / sample.image).write_bytes(ITEMS[1].image)
-        return replace(sample, cid=ITEMS[1].cid, sha256=ITEMS[1].sha256)
-
-    forged = forge(guarded.version, another)
+    forged = forge(guarded.version, guarded.under_another_name)
     with pytest.raises(VersionError, match="cannot be read"):
         guarded.build("next", forged.folder / "data.yaml")
     hidden = forge(forged, lambda sample: replace(sample, cid="0" * 32) if sample.cid == ITEMS[1].cid else sample)
