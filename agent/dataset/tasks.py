@@ -82,16 +82,17 @@ def choose(store: LabelStore, choice: Choice, progress: Callable[[str], None] = 
 def _in_turn(store: LabelStore, choice: Choice) -> Iterator[tuple[str, Lane]]:
     """Ids and lanes of what may be chosen. Within a lane the highest score first; canary draws by id, so at random:
     a part of them must stand for all frames as the whole does."""
-    states = ("unlabelled", "exported") if choice.again else ("unlabelled",)
-    where = f"c.label IN ({','.join('?' * len(states))}) AND twin IS NULL AND lane IN ({','.join('?' * len(TURNS))})"
-    order = "ts_ns DESC, c.cid" if choice.newest else "CASE lane WHEN 'canary' THEN 0 ELSE -score END, c.cid"
-    padded = [lane if lane in choice.lanes else None for lane in TURNS]
-    waiting = [
-        (r["cid"], r["lane"]) for r in store.rows("c.cid, lane", f"{where} ORDER BY {order}", (*states, *padded))
-    ]
+
+    def waiting(lanes: Sequence[Lane], order: str) -> Iterator[tuple[str, Lane]]:
+        states = ("unlabelled", "exported") if choice.again else ("unlabelled",)
+        among = [f"{column} IN ({','.join('?' * len(of))})" for column, of in (("c.label", states), ("lane", lanes))]
+        where = f"{' AND '.join(among)} AND twin IS NULL ORDER BY {order}"
+        return ((row["cid"], row["lane"]) for row in store.rows("c.cid, lane", where, (*states, *lanes)))
+
     if choice.newest:
-        return iter(waiting)
-    queues = [[each for each in waiting if each[1] == lane] for lane in TURNS]
+        return waiting(choice.lanes, "ts_ns DESC, c.cid")
+    lanes = [lane for lane in TURNS if lane in choice.lanes]
+    queues = [waiting([lane], "c.cid" if lane == "canary" else "score DESC, c.cid") for lane in lanes]
     return (each for turn in itertools.zip_longest(*queues) for each in turn if each is not None)
 
 

@@ -162,6 +162,20 @@ def test_a_label_file_under_another_candidates_name_is_refused(store: LabelStore
         assert state(store.folder, ITEMS[1]) == "unlabelled"
 
 
+def test_labels_are_taken_while_the_collector_is_at_work(folder: Path) -> None:
+    collector = Store(folder, FakeClock())
+    try:
+        with LabelStore(folder, FakeClock()) as store:
+            for number, item in enumerate(ITEMS):
+                more = an_item(10 + number)
+                collector.write([more])
+                store.add([word(item)])
+                collector.add([more], {"gate-north": {"stored": 1}})
+        assert sorted(row["label"] for row in listing(folder)) == ["labelled"] * 3 + ["unlabelled"] * 3
+    finally:
+        collector.close()
+
+
 def test_a_store_of_an_older_version_is_described_from_its_files(store: LabelStore) -> None:
     store._index.execute("DELETE FROM content")
     found = store.candidates([ITEMS[2].cid, "0" * 32])
