@@ -18,27 +18,14 @@ from agent.errors import ConfigError
 from agent.settings import load
 
 if TYPE_CHECKING:
+    from agent.export.bundle import Facts
     from agent.models import ModelStore
 
 
 def add_commands(commands: Commands) -> None:
     """Add ``model``."""
     model = group(commands, "model", "model bundles: export, keys and signatures, this device's models")
-    text = "export an Ultralytics checkpoint to a bundle (needs the export extra)"
-    parser = command(model, "export", _export, text, json=True)
-    parser.add_argument("checkpoint", type=Path, metavar="CKPT")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="bundle folder (default: named like the checkpoint)")
-    parser.add_argument("--imgsz", type=int, default=640, metavar="N", help="side of the input in pixels (%(default)s)")
-    parser.add_argument("--id", metavar="ID", help="model id (default: the checkpoint's name)")
-    parser.add_argument("--counter", type=int, help="must grow with each model of a fleet (default: the time in s)")
-    parser.add_argument(
-        "--embedding", action="store_true", help="also one vector per frame, by which selection compares whole frames"
-    )
-    parser.add_argument("--half", action="store_true", help="16 bits per number: half the size")
-    parser.add_argument(
-        "--data", type=Path, metavar="F", help="data.yaml of the training set: labelled objects per class"
-    )
-    parser.add_argument("--samples", type=Path, metavar="DIR", help="pictures to check the export on")
+    _add_export(model)
     evaluation.add_commands(model)
     command(model, "keygen", _keygen, "make a key pair for signing bundles", json=True).add_argument(
         "file", type=Path, help="where the private key goes; keep it off the devices"
@@ -58,6 +45,32 @@ def add_commands(commands: Commands) -> None:
     command(model, "rollback", _rollback, "go back to the model before", config=True, json=True)
 
 
+def _add_export(model: Commands) -> None:
+    text = "export an Ultralytics checkpoint to a bundle (needs the export extra)"
+    parser = command(model, "export", _export, text, json=True)
+    parser.add_argument("checkpoint", type=Path, metavar="CKPT")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="bundle folder (default: named like the checkpoint)")
+    parser.add_argument(
+        "--imgsz", type=_side, default=640, metavar="N", help="side of the input in pixels (%(default)s)"
+    )
+    parser.add_argument("--id", metavar="ID", help="model id (default: the checkpoint's name)")
+    parser.add_argument("--counter", type=int, help="must grow with each model of a fleet (default: the time in s)")
+    parser.add_argument(
+        "--embedding", action="store_true", help="also one vector per frame, by which selection compares whole frames"
+    )
+    parser.add_argument("--half", action="store_true", help="16 bits per number: half the size")
+    parser.add_argument(
+        "--data", type=Path, metavar="F", help="data.yaml of the training set: labelled objects per class"
+    )
+    parser.add_argument("--samples", type=Path, metavar="DIR", help="pictures to check the export on")
+
+
+def _side(text: str) -> int:
+    if not text.isdigit() or int(text) % 32 or not 32 <= int(text) <= 4096:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a multiple of 32 from 32 to 4096")
+    return int(text)
+
+
 def _show(arguments: argparse.Namespace, document: dict[str, Any], lines: Iterable[str]) -> int:
     print(json.dumps(document, default=str, ensure_ascii=False) if arguments.json else "\n".join(lines))
     return 0
@@ -65,22 +78,12 @@ def _show(arguments: argparse.Namespace, document: dict[str, Any], lines: Iterab
 
 def _export(arguments: argparse.Namespace) -> int:
     from agent.camera.recorded import images_in
-    from agent.export.bundle import Facts, export_bundle
+    from agent.export.bundle import export_bundle
     from agent.export.checkpoint import fetch
 
     with contextlib.redirect_stdout(sys.stderr):
         fetch(arguments.checkpoint)
-    counts = _training_counts(arguments.checkpoint, arguments.data) if arguments.data else None
-    clock = SystemClock()
-    source = {"checkpoint": arguments.checkpoint.name, "sha256": sha256(arguments.checkpoint.read_bytes()).hexdigest()}
-    facts = Facts(
-        model_id=arguments.id or arguments.checkpoint.stem,
-        counter=arguments.counter if arguments.counter is not None else clock.wall_ns() // 1_000_000_000,
-        created=rfc3339(clock.wall_ns()),
-        source=source,
-        licence="AGPL-3.0 (Ultralytics)",
-        counts=counts,
-    )
+    facts = _facts(arguments)
     out = arguments.out or arguments.checkpoint.with_suffix("")
     with contextlib.redirect_stdout(sys.stderr):  # Ultralytics talks
         manifest, worst = export_bundle(
@@ -99,6 +102,21 @@ def _export(arguments: argparse.Namespace) -> int:
         _counted(arguments.data, manifest.counts),
     ]
     return _show(arguments, document, lines)
+
+
+def _facts(arguments: argparse.Namespace) -> Facts:
+    """What the command line says of a checkpoint."""
+    from agent.export.bundle import Facts
+
+    clock, content = SystemClock(), arguments.checkpoint.read_bytes()
+    return Facts(
+        model_id=arguments.id or arguments.checkpoint.stem,
+        counter=arguments.counter if arguments.counter is not None else clock.wall_ns() // 1_000_000_000,
+        created=rfc3339(clock.wall_ns()),
+        source={"checkpoint": arguments.checkpoint.name, "sha256": sha256(content).hexdigest()},
+        licence="AGPL-3.0 (Ultralytics)",
+        counts=_training_counts(arguments.checkpoint, arguments.data) if arguments.data else None,
+    )
 
 
 def _counted(data: Path | None, counts: tuple[int, ...] | None) -> str:

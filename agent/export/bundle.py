@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from pydantic import ValidationError
 
 from agent import durable
 from agent.bundle import (
@@ -26,10 +27,11 @@ from agent.bundle import (
     read_bundle,
 )
 from agent.detector import Detector
-from agent.errors import ModelError
+from agent.errors import ConfigError, ModelError
 from agent.export import parity
 from agent.export.onnx import export_checkpoint
 from agent.records import Image, Thresholds
+from agent.wire import first_error
 
 SERVE, FLOOR = 0.25, 0.02
 GOLDEN_TOLERANCE = Tolerance(px=3.0, conf=0.05)
@@ -58,29 +60,37 @@ def write_bundle(folder: Path, onnx: bytes, facts: Facts) -> Manifest:
 
     The model is loaded and run once, so that a bundle that was written is a bundle that loads.
     """
-    detector = Detector(onnx, floor=FLOOR, threads=1)
-    width, height = detector.input_size
-    manifest = Manifest(
-        model_id=facts.model_id,
-        counter=facts.counter,
-        created=facts.created,
-        source=facts.source,
-        licence=facts.licence,
-        sha256=hashlib.sha256(onnx).hexdigest(),
-        size=len(onnx),
-        input=Input(w=width, h=height),
-        output=detector.layout,
-        classes=detector.classes,
-        counts=facts.counts or detector.counts,
-        thresholds=Thresholds(serve=SERVE, floor=FLOOR),
-        calibration=Calibration(odds=facts.odds),
-        golden=facts.golden,
-        embedding=detector.embedding,
-    )
+    manifest = _describe(onnx, facts)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MODEL_FILE).write_bytes(onnx)
     _write_manifest(folder, manifest)
     return manifest
+
+
+def _describe(onnx: bytes, facts: Facts) -> Manifest:
+    """The manifest of a model; raises ConfigError for facts that no manifest may hold."""
+    detector = Detector(onnx, floor=FLOOR, threads=1)
+    width, height = detector.input_size
+    try:
+        return Manifest(
+            model_id=facts.model_id,
+            counter=facts.counter,
+            created=facts.created,
+            source=facts.source,
+            licence=facts.licence,
+            sha256=hashlib.sha256(onnx).hexdigest(),
+            size=len(onnx),
+            input=Input(w=width, h=height),
+            output=detector.layout,
+            classes=detector.classes,
+            counts=facts.counts or detector.counts,
+            thresholds=Thresholds(serve=SERVE, floor=FLOOR),
+            calibration=Calibration(odds=facts.odds),
+            golden=facts.golden,
+            embedding=detector.embedding,
+        )
+    except ValidationError as error:
+        raise ConfigError(f"the manifest: {first_error(error)}", remedy="choose another --id or --counter") from None
 
 
 def amend(folder: Path, **changes: object) -> bool:

@@ -189,6 +189,13 @@ def test_a_checkpoint_that_is_nowhere_is_a_usage_error(tmp_path: Path, capsys: p
     assert "no such checkpoint" in err
 
 
+@pytest.mark.parametrize("side", ["0", "100", "-32", "wide"])
+def test_a_side_that_no_model_has_is_a_usage_error(side: str, checkpoint: Path) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["model", "export", str(checkpoint), f"--imgsz={side}"])
+    assert caught.value.code == 2
+
+
 # Old against new
 
 

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from agent.bundle import read_bundle
 from agent.detector import Detector
-from agent.errors import ModelError
+from agent.errors import ConfigError, ModelError
 from agent.export.bundle import Facts, golden_frames, write_bundle
 from agent.export.evaluate import Scored, average_precision, calibration_curve, fit_odds, iou, mean_ap, score
 from agent.export.frames import PER_SEED, labelled, render_set
@@ -103,6 +103,14 @@ def test_a_written_bundle_can_be_read_and_says_what_it_was_told(tmp_path: Path) 
     assert bundle.manifest.classes == NAMES
     keys = set(json.loads((tmp_path / "new" / "bundle" / "manifest.json").read_text()))
     assert {"v", "embedding", "evaluation", "golden", "task"} <= keys
+
+
+def test_facts_that_no_manifest_may_hold_are_refused_in_one_line(tmp_path: Path) -> None:
+    for facts in (Facts("a name with spaces", 1, ""), Facts("x", -1, "")):
+        with pytest.raises(ConfigError, match=r"the manifest: (model_id|counter)") as caught:
+            write_bundle(tmp_path / "bundle", (MODEL / "model.onnx").read_bytes(), facts)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_what_is_no_detector_is_not_bundled(tmp_path: Path) -> None:
