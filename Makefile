@@ -14,7 +14,7 @@ MODEL   ?=
 SECONDS ?= 60
 OUT     ?=
 
-.PHONY: help bench-tailstream bench-collapse bench-fleet bench-dataset fuzz install run test check chaos power-cuts bench bench-spool test-export kit deb test-machine soak audit lock clean bench-world bench-delivery bench-outage bench-speed
+.PHONY: help bench-tailstream bench-collapse bench-fleet bench-dataset fuzz install run test check chaos power-cuts bench bench-spool test-export kit deb test-machine soak test-cameras audit lock clean bench-world bench-delivery bench-outage bench-speed
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
@@ -117,12 +117,16 @@ test-machine: $(VENV)/.installed-dev
 soak: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.bench.soak --minutes $(or $(MINUTES),30)
 
+## make test-cameras network cameras of the tests' own, slowly: 500 reconnects, away for a minute
+test-cameras: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m slow tests/integration/test_network_camera.py
+
 ## make audit      known holes in what a device gets (asks the package index)
 audit: $(VENV)/.installed-dev
 	$(PIP) pip-audit
 	mkdir -p build
 	$(BIN)/uv pip compile pyproject.toml --constraint requirements.lock --no-header --no-annotate --quiet > build/audit.txt
-	$(BIN)/pip-audit --requirement build/audit.txt --no-deps --disable-pip
+	$(BIN)/pip-audit --strict --requirement build/audit.txt --no-deps --disable-pip
 
 ## make lock       renew requirements.lock within the bounds of pyproject.toml
 lock: $(VENV)/.installed-dev

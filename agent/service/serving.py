@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import logging
 import threading
@@ -11,11 +12,12 @@ from functools import partial
 from typing import Any
 
 from agent import __version__
-from agent.clock import SystemClock
+from agent.clock import Clock, SystemClock
 from agent.errors import ConfigError, ServiceError, TailkeeperError
 from agent.health import (
     CrashLoop,
     Notifier,
+    Pulse,
     Watchdog,
     answering,
     frame_patience,
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 
 UPLINK_S = 120.0
 """A round of the uplink is over in seconds, however slow the link: everything it waits for is an event."""
+TRIM_S = 10.0
+"""How often memory that malloc holds for later goes back to the system: see `_Trimmer`."""
 SAFE_S = 3600.0
 """After this time in safe mode the process ends, and systemd starts it for another try."""
 
@@ -100,7 +104,9 @@ def _attend(
     device: Device, configuration: Callable[[], Loaded], stop: threading.Event, reload: threading.Event
 ) -> Loaded | None:
     """Wait beside the running device."""
+    trimmer = _Trimmer(device.clock)
     while not stop.wait(0.2) and not device.failure:
+        trimmer.trim_now_and_then()
         if reload.is_set():
             reload.clear()
             try:
@@ -108,6 +114,23 @@ def _attend(
             except ConfigError as error:
                 log.error("configuration not reloaded, the old one stays", extra={"error": str(error)})
     return None
+
+
+class _Trimmer:
+    """Gives memory back that malloc (glibc) keeps.
+
+    Frames of changing sizes leave holes in its heaps: within half an hour of cameras that came and went resident memory
+    grew from 196 to 283 MB. Keeping them out of the heaps with a fixed mmap threshold cost 3 ms a frame at 1080p.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._pulse = Pulse(clock)
+
+    def trim_now_and_then(self) -> None:
+        if self._trim is not None and self._pulse.age_s() >= TRIM_S:
+            self._trim(0)
+            self._pulse.beat()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 from agent import durable
 from agent.spool.entry import whole_blocks
@@ -22,10 +24,13 @@ class Quarantine:
         self.blocks = 0
         """Bytes that everything in it takes on the disk."""
 
-    def add(self, path: Path, reason: str) -> None:
-        """Move a file here and write down why; where there is no file any more, the note alone stays."""
+    def add(self, path: Path, reason: str, born: float) -> None:
+        """Move a file here and write down why; where there is no file any more, the note alone stays.
+
+        `born`: spool time of its capture.
+        """
         durable.make_folder(self.folder)
-        note = json.dumps({"v": 1, "name": path.name, "reason": reason}).encode()
+        note = json.dumps({"v": 1, "name": path.name, "reason": reason, "born": round(born)}).encode()
         with contextlib.suppress(OSError):  # on a full disk the file still goes, and the log has the reason
             durable.write(self.folder / (path.name + _NOTE), note)
         with contextlib.suppress(FileNotFoundError):
@@ -35,7 +40,7 @@ class Quarantine:
 
     def reasons(self) -> dict[str, str]:
         """Why, by name of the file, for everything that is here."""
-        return {name: self._reason(name) for name in sorted(self._names())}
+        return {name: str(self._note(name).get("reason", "unknown")) for name in sorted(self._names())}
 
     def knows(self, name: str) -> bool:
         """Whether this file, or a note about it, is here."""
@@ -56,16 +61,24 @@ class Quarantine:
 
     def trim(self, limit: int) -> int:
         """Delete the oldest until all takes `limit` bytes at most; returns how many things went."""
-        if self.blocks <= limit:
-            return 0
         before = self.items
-        for name in sorted(self._names(), key=self._set_aside_at):
+        for name in sorted(self._names(), key=self._set_aside_at) if self.blocks > limit else ():
             if self.blocks <= limit:
                 break
-            for path in (self.folder / name, self.folder / (name + _NOTE)):
-                path.unlink(missing_ok=True)
-            self.count()
+            self._delete(name)
         return before - self.items
+
+    def expire(self, born: float) -> int:
+        """Delete what was captured before this spool time, or nobody knows when; returns how many things went."""
+        old = [name for name in self._names() if float(self._note(name).get("born", -math.inf)) < born]
+        for name in old:
+            self._delete(name)
+        return len(old)
+
+    def _delete(self, name: str) -> None:
+        for path in (self.folder / name, self.folder / (name + _NOTE)):
+            path.unlink(missing_ok=True)
+        self.count()
 
     def count(self) -> None:
         """Bring the figures up to date."""
@@ -81,11 +94,13 @@ class Quarantine:
         paths = (self.folder / (name + _NOTE), self.folder / name)
         return next((path.stat().st_mtime_ns for path in paths if path.exists()), 0)
 
-    def _reason(self, name: str) -> str:
-        try:
-            return str(json.loads((self.folder / (name + _NOTE)).read_bytes())["reason"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return "unknown"
+    def _note(self, name: str) -> dict[str, Any]:
+        """What was written down; {} where that cannot be read."""
+        with contextlib.suppress(OSError, ValueError):
+            note = json.loads((self.folder / (name + _NOTE)).read_bytes())
+            if isinstance(note, dict):
+                return note
+        return {}
 
 
 def _is_finished(path: Path) -> bool:

@@ -38,11 +38,13 @@ def open_index(folder: Path, checkpoint_bytes: int, suspicion: str) -> tuple[Ind
 class Reconciliation:
     """One walk over the folders of ``items``, comparing names with rows; memory holds one folder at a time."""
 
-    def __init__(self, files: ItemFiles, index: Index, adopt: Callable[[str, Meta, int], None]) -> None:
+    def __init__(self, files: ItemFiles, index: Index, adopt: Callable[[str, Meta, int], None], now: float) -> None:
+        """`now`: spool time."""
         self._files = files
         self._index = index
         self._adopt = adopt
         """Takes a file without a row into the index: cid, metadata, file size."""
+        self._now = now
         self._counts: Counter[str] = Counter()
 
     def run(self, commit: Callable[[], None]) -> dict[str, int]:
@@ -83,5 +85,5 @@ class Reconciliation:
         self._counts["adopted"] += 1
 
     def _set_aside(self, path: Path, reason: str) -> None:
-        self._files.quarantine.add(path, reason)
+        self._files.quarantine.add(path, reason, self._now)
         self._counts["quarantined"] += 1

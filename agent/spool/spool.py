@@ -118,7 +118,6 @@ class Spool:
     def claim(self, limit: int) -> list[Entry]:
         """Up to `limit` ready and due entries, now in state sending: highest value first, every fourth the oldest."""
         with self._table.use("claim") as index:
-            self._expire(index)
             claimed: list[Entry] = []
             while len(claimed) < limit and index.changes < _BACKLOG:
                 now = self._table.ledger.now()
@@ -129,6 +128,22 @@ class Spool:
                 index.set_state(entry.cid, "sending", now)
                 claimed.append(dataclasses.replace(entry, state="sending", waited_s=0.0))
             return claimed
+
+    def expire(self) -> None:
+        """Give up what is older than the age limit, in the quarantine too; looked for once a minute.
+
+        To be called whether there is a connection or not: the limit says how long pictures may be kept here.
+        """
+        with self._table.use("expire") as index:
+            now = self._table.ledger.now()
+            if now - self._expired < _EXPIRY_S:
+                return
+            self._expired = now
+            born = now - self._settings.max_age_s
+            for entry in index.born_before(now, born):
+                self._table.evict(index, entry, "age")
+            if born > 0:
+                self._table.ledger.evicted["age"] += self._files.quarantine.expire(born)
 
     def load(self, cid: str) -> Item:
         """The verified item. A damaged one goes to quarantine; raises ItemError then, and for an unknown id."""
@@ -164,10 +179,11 @@ class Spool:
     def quarantine(self, cid: str, reason: str) -> bool:
         """It can never be delivered: keep it visibly aside with the reason. False for an unknown id."""
         with self._table.use("quarantine") as index:
-            entry = index.get(cid, 0.0)
+            now = self._table.ledger.now()
+            entry = index.get(cid, now)
             if entry is None:
                 return False
-            self._files.quarantine.add(self._files.path(cid), reason)
+            self._files.quarantine.add(self._files.path(cid), reason, now - entry.age_s)
             self._trace("quarantine.file")
             index.delete(cid)
             self._table.totals.drop(entry)
@@ -282,14 +298,6 @@ class Spool:
         enough = 4 * value.FRONT + alone + max(need, 0) // BLOCK
         standing = (value.is_only_example(entry.classes, totals.examples, own=0), entry.value)
         return value.victims(index.worst(now, enough), totals.examples, need, standing)
-
-    def _expire(self, index: Index) -> None:
-        """Give up what is older than the age limit; looked for once a minute."""
-        now = self._table.ledger.now()
-        if now - self._expired >= _EXPIRY_S:
-            self._expired = now
-            for entry in index.born_before(now, now - self._settings.max_age_s):
-                self._table.evict(index, entry, "age")
 
     def _trim_quarantine(self) -> None:
         gone = self._files.quarantine.trim(self._settings.max_bytes // _SHARE)

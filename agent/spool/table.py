@@ -191,7 +191,8 @@ class Table:
         def adopt(cid: str, meta: Meta, size: int) -> None:
             self.admit(index, self.entry_of(cid, meta, size))
 
-        found = Reconciliation(self._files, index, adopt).run(lambda: index.commit(self.ledger.to_save()))
+        now = self.ledger.now()
+        found = Reconciliation(self._files, index, adopt, now).run(lambda: index.commit(self.ledger.to_save()))
         self.totals = Totals.of(index)
         self.recovery = Recovery(items=self.totals.items, released=released, rebuilt=rebuilt, **found)
         log.info("spool recovered", extra=dataclasses.asdict(self.recovery))

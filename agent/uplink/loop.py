@@ -120,6 +120,7 @@ class Uplink:
         self.pulse.beat()
         try:
             self._hear(self._wait_s())
+            self._spool.expire()
             if not self._resumed:
                 self._resume_sent()
             if not self._broker.connected:

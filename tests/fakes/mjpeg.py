@@ -15,6 +15,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from agent.records import Image
+
 Mode = Literal["play", "blink", "freeze", "stall", "close", "garbage", "refuse"]
 """Blink: three pictures per connection."""
 PICTURES_PER_S = 25
@@ -86,8 +88,10 @@ class NetworkCamera:
                 yield True, self._still
 
     def picture(self) -> bytes:
-        image = self._rng.integers(60, 200, (*self.size, 3), dtype=np.uint8)
-        return cv2.imencode(".jpg", image)[1].tobytes()
+        return cv2.imencode(".jpg", self.image())[1].tobytes()
+
+    def image(self) -> Image:
+        return self._rng.integers(60, 200, (*self.size, 3), dtype=np.uint8)
 
 
 class _HttpAnswer(BaseHTTPRequestHandler):

@@ -30,11 +30,15 @@ class _RtspAnswer(socketserver.StreamRequestHandler):
                 self._play()
 
     def _answer(self) -> str:
-        """Answer one request; its method, or "" at the end."""
-        lines = []
+        """Answer one request; its method, or "" at the end. A report in RTCP is taken and not answered."""
+        first = self.rfile.read(1)
+        if first == b"$":
+            self.rfile.read(struct.unpack(">xH", self.rfile.read(3))[0])
+            return "RTCP"
+        lines = [(first + self.rfile.readline()).decode("latin-1").strip()]
         while (line := self.rfile.readline()) not in (b"\r\n", b""):
             lines.append(line.decode("latin-1").strip())
-        if not lines:
+        if not lines[0].endswith(" RTSP/1.0"):  # the end, or the client's answer to our garbage
             return ""
         method, url, _ = lines[0].split()
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}

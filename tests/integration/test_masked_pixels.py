@@ -195,8 +195,8 @@ def test_without_a_mask_that_can_be_applied_nothing_is_looked_at_or_kept(
 class SceneCamera(MjpegCamera):
     """A network camera that films the secret."""
 
-    def picture(self) -> bytes:
-        return cv2.imencode(".jpg", a_scene(self.size, self._rng))[1].tobytes()
+    def image(self) -> Image:
+        return a_scene(self.size, self._rng)
 
 
 def test_masked_pixels_reach_neither_broker_nor_store_nor_contact_sheet_nor_what_the_device_says(

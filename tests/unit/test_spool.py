@@ -267,8 +267,30 @@ def test_items_beyond_the_age_limit_are_given_up_and_counted(open_spool: Open, c
     assert spool.stats().items == 1
     clock.advance(3700)
     spool.put(an_item(2, mono_ns=clock.mono_ns()))
+    spool.expire()
     assert [entry.cid for entry in spool.claim(5)] == [an_item(2).cid]
     assert spool.stats().evicted == {"age": 1}
+
+
+def test_the_age_limit_holds_in_the_quarantine_too(open_spool: Open, clock: FakeClock, tmp_path: Path) -> None:
+    spool = open_spool(max_age_s=3600)
+    spool.put(an_item(1))
+    clock.advance(3000)
+    spool.quarantine(an_item(1).cid, "rejected")
+    damaged = an_item(2, mono_ns=clock.mono_ns())
+    spool.put(damaged)
+    spool.close()
+    (file,) = (tmp_path / "spool/items").rglob("*.tkc")
+    file.rename(file.with_name("odd"))
+    spool = open_spool(max_age_s=3600)
+    assert spool.stats().quarantined == 3
+    clock.advance(700)
+    spool.expire()
+    assert {path.name.partition(".")[0] for path in (tmp_path / "spool/quarantine").iterdir()} == {"odd", damaged.cid}
+    clock.advance(3600)
+    spool.expire()
+    assert list((tmp_path / "spool/quarantine").iterdir()) == []
+    assert spool.stats().evicted == {"age": 3}
 
 
 def test_eviction_counts_survive_a_restart(open_spool: Open) -> None:

@@ -358,6 +358,13 @@ def test_nothing_is_sent_in_quiet_hours_while_paused_or_before_the_start_delay(t
         running.broker.next()
 
 
+def test_the_age_limit_holds_while_nobody_can_be_reached(running: Running) -> None:
+    running.put(an_item())
+    running.advance(SpoolSettings().max_age_s + 60)
+    wait_until(running.is_empty, "what is too old is gone")
+    assert running.spool.stats().evicted == {"age": 1}
+
+
 @pytest.mark.parametrize("payload", [b"", b"{}", b"\xff", b'{"v":1,"acks":[{"cid":"x","st":"stored"}]}'])
 def test_a_broken_receipt_is_counted_and_changes_nothing(running: Running, payload: bytes) -> None:
     running.put(an_item())
