@@ -59,8 +59,9 @@ def _add_export(dataset: Commands) -> None:
 def _add_import(dataset: Commands) -> None:
     text = "labels that people made with a tool, into the store; predictions are not taken"
     parser = command(dataset, "import", _import, text, config=True, json=True)
-    parser.add_argument("format", metavar="FORMAT", help="label-studio, cvat, coco or ultralytics")
-    parser.add_argument("path", type=Path, metavar="PATH", help="what the tool exported")
+    text = "label-studio, cvat, coco or ultralytics; spool: candidates from a stick (`spool export`)"
+    parser.add_argument("format", metavar="FORMAT", help=text)
+    parser.add_argument("path", type=Path, metavar="PATH", help="what was exported")
     parser.add_argument("--who", default="", help="who labelled, where the tool's file does not say")
     parser.add_argument("--when", default="", metavar="TIME", help="when (RFC 3339), where it does not say")
     parser.add_argument("--classes", type=Path, metavar="F", help="names that a box may have (default: as exported)")
@@ -188,6 +189,8 @@ def _import(arguments: argparse.Namespace) -> int:
     from agent.dataset.names import names_in, read_names
     from agent.dataset.tasks import task_of
 
+    if arguments.format == "spool":
+        return _bring(arguments)
     form = _format(arguments.format)
     with _open(arguments) as store:
         classes = read_names(arguments.classes) if arguments.classes else names_in(store)
@@ -204,6 +207,18 @@ def _import(arguments: argparse.Namespace) -> int:
     lines += [f"conflict {cid}" for cid in done.conflicts] + [f"partial {cid}" for cid in done.partial]
     _show(arguments, done.document(), [*lines, f"problems {len(done.problems)}"])
     return 1 if done.problems and not done.stored + done.known else 0
+
+
+def _bring(arguments: argparse.Namespace) -> int:
+    from agent.collector import bring
+
+    loaded = load(arguments.config)
+    brought = bring(arguments.path, loaded.settings.collector, loaded.require_store(), SystemClock())
+    for where, what in brought.problems.items():
+        log(f"{where}: {what}")
+    document = {**brought.counts, "problems": brought.problems}
+    _show(arguments, document, [f"candidates {_counts(brought.counts)}"])
+    return 1 if brought.problems and not brought.counts["stored"] + brought.counts["duplicate"] else 0
 
 
 def _build(arguments: argparse.Namespace) -> int:

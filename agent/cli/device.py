@@ -35,7 +35,7 @@ def _add_spool(spool: Commands) -> None:
     command(spool, "ls", _spool_ls, "items that wait for delivery", config=True, json=True)
     parser = command(spool, "show", _spool_show, "all that is known of one item", config=True, json=True)
     parser.add_argument("cid", metavar="CID")
-    text = "copy items to a folder, to be taken away on a stick; `dataset import` takes it"
+    text = "copy items to a folder, to be taken away on a stick; `dataset import spool` takes it"
     command(spool, "export", _spool_export, text, config=True, json=True).add_argument("out", type=Path, metavar="DIR")
     command(spool, "verify", _spool_verify, "check index and files against each other", config=True, json=True)
 

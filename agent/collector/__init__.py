@@ -3,6 +3,7 @@
 from agent.collector.labels import LabelStore, labels, read_label
 from agent.collector.revisions import LABEL_STATES, TRUTH, Drawn, LabelState, Revision
 from agent.collector.service import CollectorService
+from agent.collector.stick import bring
 from agent.collector.store import devices, image_path, listing, meta_path, read_meta
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LabelState",
     "LabelStore",
     "Revision",
+    "bring",
     "devices",
     "image_path",
     "labels",

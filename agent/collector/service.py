@@ -19,7 +19,7 @@ from agent.collector.ingest import Incoming, Ingest, Outcome
 from agent.collector.staging import Staging
 from agent.collector.store import Store
 from agent.errors import ConfigError, WireError
-from agent.settings import Settings
+from agent.settings import CollectorSettings, Settings
 from agent.wire import HEADER_LIMIT, QUERY_LIMIT, Receipt, Topics
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,13 @@ RETRY_MAX_S = 30.0
 SWEEP_S = 3600.0
 SLOW_S = 2.0
 """A batch that took longer makes the receipts say `slow`."""
+
+
+def open_staging(mine: CollectorSettings, store: Path) -> Staging:
+    """Where parts wait: in the store, or where collectors share it. Raises ConfigError."""
+    if mine.staging:
+        return Staging(Path(mine.staging), str(store.resolve()))
+    return Staging(store / "staging.sqlite")
 
 
 class CollectorService:
@@ -78,10 +85,7 @@ class CollectorService:
         """Until `stop` is set; `started` is called when the store is open. Raises ConfigError where it cannot be."""
         mine = self.settings.collector
         store = Store(self._folder, self._clock)
-        staging = Staging(
-            Path(mine.staging) if mine.staging else self._folder / "staging.sqlite",
-            str(self._folder.resolve()) if mine.staging else "",
-        )
+        staging = open_staging(mine, self._folder)
         self.ingest = Ingest(store, staging, self._clock, mine.max_image_bytes, self._trace)
         log.info("store open", extra={"store": str(self._folder), "adopted": len(store.adopted)})
         self.broker.watch(lambda event: self.ready.set() if isinstance(event, Up) else self.ready.clear())

@@ -69,7 +69,7 @@ def read_item(folder: Path, cid: str) -> Item:
 def export(folder: Path, out: Path) -> tuple[int, dict[str, str]]:
     """Copy every readable item to ``images/<cid>.jpg`` and ``meta/<cid>.json`` under `out` (for a stick).
 
-    ``dataset import`` takes that folder. An item exported before is left alone, so an interrupted export goes on.
+    ``dataset import spool`` takes that folder. An item exported before is left alone, so an interrupted export goes on.
     Returns the number of items there now, and what could not be read, by cid. Raises TailkeeperError where `out`
     cannot be written.
     """
