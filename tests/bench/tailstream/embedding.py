@@ -83,3 +83,7 @@ def _harmonic(case: Case, vectors: list[Vector], budget: float) -> float:
         taken = candidates(case.stream, case.counts, case.odds, budget, seed, vectors)
         scores.append(score(verdicts, [candidate.frame.index for candidate in taken], budget).harmonic)
     return float(np.mean(scores))
+
+
+if __name__ == "__main__":
+    main()
