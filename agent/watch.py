@@ -77,10 +77,12 @@ class Watch:
         clock: Clock,
         state_file: Path | None = None,
         newest_stamp: Callable[[], int] = lambda: 0,
+        share: Callable[[], float] = lambda: 1.0,
     ) -> None:
         """`keep` stores an item durably or raises.
 
-        `state_file` keeps the budgets over a restart, and the `newest_stamp` that a frame has got.
+        `state_file` keeps the budgets over a restart, and the `newest_stamp` that a frame has got. `share`: of the time
+        that the model may be busy now; the loop rests in between, and live cameras go on with their newest frame.
         """
         self._cameras = cameras
         self.parts = parts
@@ -89,6 +91,9 @@ class Watch:
         self._clock = clock
         self._state_file = state_file
         self._newest_stamp = newest_stamp
+        self._share = share
+        self._wanted = threading.Event()
+        """Set when something has been posted: a rest is over."""
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._captures: list[Capture] = []
         self._tally = _Tally(len(parts.detector.classes))
@@ -130,6 +135,7 @@ class Watch:
                 done.set_exception(error)
 
         self._posted.put(act)
+        self._wanted.set()
         self._cameras.wake()
         return done
 
@@ -175,6 +181,7 @@ class Watch:
         self._captures = [wish for wish in self._captures if wish not in wishes]
 
     def _obey(self) -> None:
+        self._wanted.clear()
         while not self._posted.empty():
             self._posted.get_nowait()()
 
@@ -201,6 +208,8 @@ class Watch:
         seconds = time.perf_counter() - begun
         self._health.inference.add(seconds)
         self._tally.add(rows, seconds, self.parts.seal.thresholds.serve)
+        if (share := self._share()) < 1.0:
+            self._wanted.wait(seconds * (1 / share - 1))
         return rows, embedding
 
     def pass_over(self, frame: Frame) -> bool:

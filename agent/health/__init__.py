@@ -8,6 +8,7 @@ from agent.health.counters import Counters, Latencies, Pulse
 from agent.health.crashes import CrashLoop
 from agent.health.logs import recent_events, set_level, setup_logging
 from agent.health.metrics import Health, keep_prometheus, prometheus_text, write_prometheus
+from agent.health.restraint import Restraint
 from agent.health.sensors import Sensors
 from agent.health.status import answering, ask
 from agent.health.watchdog import Check, Notifier, Watchdog, frame_patience, frames_flow, progresses
@@ -20,6 +21,7 @@ __all__ = [
     "Latencies",
     "Notifier",
     "Pulse",
+    "Restraint",
     "Sensors",
     "Watchdog",
     "answering",

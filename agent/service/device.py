@@ -16,7 +16,7 @@ from agent.clock import Clock
 from agent.control import Control, Desired, rehearse
 from agent.detector import Detector
 from agent.errors import ConfigError, SpoolFullError
-from agent.health import Health
+from agent.health import Health, Restraint, Sensors
 from agent.models import ModelStore, Rollout, Runtime
 from agent.service.operations import Operations
 from agent.service.parts import make_parts
@@ -151,6 +151,7 @@ class Device:
             clock=self.clock,
             state_file=state_file,
             newest_stamp=lambda: stamper.newest_ns,
+            share=Restraint(lambda: self.settings.health.busy_share, Sensors(self.clock).throttled, self.clock),
         )
 
     def _make_control(self, desired: Desired, folder: Path) -> Control:

@@ -205,6 +205,9 @@ class HealthSettings(Section):
     stats_s: float = Field(default=60.0, ge=1, json_schema_extra=REMOTE)
     frame_age_limit_s: float = Field(default=10.0, gt=0)
     prometheus_file: str = ""
+    busy_share: float = Field(default=1.0, gt=0, le=1, json_schema_extra=REMOTE)
+    """Share of the time that the model may be busy, for a device that has other work; halved while heat or low voltage
+    throttle the hardware."""
 
 
 class ControlSettings(Section):

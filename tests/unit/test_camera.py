@@ -247,6 +247,30 @@ def test_cameras_take_turns() -> None:
     assert all(order.count(name) == 6 for name in "abc")
 
 
+def test_no_camera_waits_for_more_than_one_frame_of_each_other_one() -> None:
+    """One detector, four cameras that all have frames ready: strictly in turns, also after one had none for a while."""
+    clock, ready = FakeClock(), threading.Condition()
+    sources = {name: Scripted() for name in "abcd"}
+    for name in "abc":
+        sources[name].give(*(a_picture(v) for v in range(40)))
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(a_camera(lambda s=source: s, clock, name=name, live=False, ready=ready))  # type: ignore[misc]
+            for name, source in sources.items()
+        ]
+        cameras = Cameras(running, ready)
+        for takes, among in ((6, "abc"), (8, "abcd")):
+            if "d" in among:
+                sources["d"].give(*(a_picture(v) for v in range(40)))
+            with ready:
+                full = len(among) * camera.AHEAD
+                assert ready.wait_for(lambda full=full: sum(len(each._frames) for each in running) == full, LONG_S)  # type: ignore[misc]
+            taken = [cameras.next(LONG_S) for _ in range(takes)]
+            order = "".join(frame.camera for frame in taken if frame)
+            assert sorted(order[: len(among)]) == list(among)
+            assert order == order[: len(among)] * (takes // len(among))
+
+
 def test_frames_of_a_camera_never_get_out_of_order() -> None:
     source = Scripted().give(*(a_picture(v) for v in range(50)), None)
     with a_camera(lambda: source, FakeClock(), live=False) as gate:

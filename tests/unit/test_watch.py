@@ -247,3 +247,15 @@ def test_a_still_scene_is_counted_and_alive_without_inference(tmp_path: Path) ->
     )
     assert bench.watch.model_pulse().frames == 3
     assert list(bench.watch.newest) == ["gate"]
+
+
+def test_a_restrained_device_rests_in_proportion_and_wakes_for_what_is_posted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(bench.watch, "_share", lambda: 0.25)
+    monkeypatch.setattr(bench.watch._wanted, "wait", rests.append)
+    bench.run_to_the_end()
+    assert sum(rests) == pytest.approx(3 * bench.watch.model_pulse().infer_s)
+    bench.watch.post(lambda: None)
+    assert bench.watch._wanted.is_set()

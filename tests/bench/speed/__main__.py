@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.detector.opening import SPIN_US
 from tests.bench.delivery import Other, collect
 from tests.bench.speed.memory import watched
 from tests.bench.speed.start import starts
@@ -34,8 +35,9 @@ class Ground:
     model: Path
     clip: Path
 
-    def bare(self, threads: int, *video: Path) -> Racer:
-        return Racer("session.run", "tests.bench.speed.bare", self.model, threads, *video)
+    def bare(self, threads: int, *more: object) -> Racer:
+        name = " ".join(["session.run", *(str(each) for each in more if isinstance(each, str))])
+        return Racer(name, "tests.bench.speed.bare", self.model, threads, *more)
 
     def agent(self, name: str, threads: int, *sources: Path, still_s: float = 0.0) -> Racer:
         folder = self.folder / name.replace(" ", "-")
@@ -55,17 +57,19 @@ def rate(ground: Ground) -> Iterator[str]:
     """Frames per second next to the bare session and to Ultralytics."""
     yield "| threads | who | frames/s | of session.run | quartiles | CPU ms a frame |"
     yield "|---|---|---|---|---|---|"
+    notes = []
     for threads in (2, 1):
-        racers = [ground.bare(threads), ground.agent(f"tailkeeper {threads}", threads, ground.clip)]
-        if ground.options.ultralytics and threads == 2:
-            module = "tests.bench.speed.ultra"
-            python = ground.options.ultralytics
-            racers.append(Racer("ultralytics", module, ground.model, ground.clip, python=python))
-        note = ground.race(*racers)
+        agent = ground.agent(f"tailkeeper {threads}", threads, ground.clip)
+        racers = [ground.bare(threads), agent]
+        if threads > 1:
+            racers.append(ground.bare(threads, f"spin={SPIN_US}"))
+            if python := ground.options.ultralytics:
+                racers.append(Racer("ultralytics", "tests.bench.speed.ultra", ground.model, ground.clip, python=python))
+        notes.append(f"\n{threads} threads: {ground.race(*racers)}; tailkeeper over ")
+        notes[-1] += ", ".join(f"{racer.name} {_ratio(agent, racer)}" for racer in racers if racer is not agent)
         for racer in racers:
             yield f"| {threads} | {_against(racer, racers[0])} |"
-        if len(racers) == 3:
-            yield f"\ntailkeeper over ultralytics: {_ratio(racers[1], racers[2])}; {note}\n"
+    yield from notes
 
 
 def cameras(ground: Ground) -> Iterator[str]:

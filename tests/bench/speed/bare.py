@@ -15,10 +15,13 @@ import onnxruntime as ort
 from tests.bench.speed.turns import serve, until
 
 
-def session(model: str, threads: int) -> ort.InferenceSession:
+def session(model: str, threads: int, spin_us: str = "") -> ort.InferenceSession:
     """As most people open one, with a number of threads."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
+    if spin_us:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", spin_us)
+        options.add_session_config_entry("session.force_spinning_stop", "1")
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -40,8 +43,9 @@ def decoding(opened: ort.InferenceSession, video: str) -> Callable[[], object]:
 
 
 def main() -> None:
-    model, threads, *video = sys.argv[1:]
-    opened = session(model, int(threads))
+    model, threads, *more = sys.argv[1:]
+    video = [each for each in more if not each.startswith("spin=")]
+    opened = session(model, int(threads), "".join(more).partition("spin=")[2])
     image = opened.get_inputs()[0]
     blob = np.full((1, 3, *image.shape[2:]), 0.5, np.float32)
     step = decoding(opened, video[0]) if video else lambda: opened.run(None, {image.name: blob})
