@@ -134,9 +134,8 @@ def _stats(arguments: argparse.Namespace) -> int:
         found = stats(store)
     lines = [f"candidates {found['candidates']} ({found['bytes'] / 1e6:.1f} MB)"]
     lines += [f"{key} {_counts(found[key])}" for key in ("labels", "verdicts", "people")]
-    lines += [
-        f"{key[:-1]} {name}: {_counts(n)}" for key in ("lanes", "devices", "classes") for name, n in found[key].items()
-    ]
+    for key, title in (("lanes", "lane"), ("devices", "device"), ("classes", "class")):
+        lines += [f"{title} {name}: {_counts(numbers)}" for name, numbers in found[key].items()]
     _show(arguments, found, lines)
     return 0
 
@@ -231,6 +230,8 @@ def _build(arguments: argparse.Namespace) -> int:
     lines += [f"{split}: {sum(images.values())} pictures ({_counts(images)})" for split, images in card.images.items()]
     for name in ("withdrawn", "relabelled", "left_out", "moved"):
         lines += [f"{name.replace('_', ' ')} {len(getattr(card, name))}"] if getattr(card, name) else []
+    if not card.images["val"]:
+        log("nothing in val: a trainer wants some; raise --val-share, label more, or name a --base with val")
     _show(arguments, {"folder": version.folder, **card.model_dump(mode="json")}, lines)
     return 0
 

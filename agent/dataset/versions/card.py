@@ -41,7 +41,8 @@ def _pictures(card: Card) -> Iterator[str]:
         yield f"| {name} | {numbers} |"
     yield f"| self-labelled | {' | '.join('0' for _ in SPLITS)} |"
     yield ""
-    yield f"Of train and val: {', '.join(f'{name} {share:.1%}' for name, share in card.ratio.items())}."
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in card.ratio.items()).replace("_", "-")
+    yield f"Of train and val: {shares}."
     yield "eval holds canary draws with people's labels: an unbiased sample of the cameras, never trained on."
 
 
