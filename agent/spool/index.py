@@ -47,7 +47,9 @@ _SCHEMA = [
     "CREATE TABLE ledger (one INTEGER PRIMARY KEY CHECK (one = 1), text TEXT NOT NULL)",
 ]
 _REFUSALS = ("readonly", "unable to open", "disk I/O", "full", "locked")
+_DELETE = "DELETE FROM item WHERE cid = ?"
 _FROZEN = "cid, camera, ts_ns, lane, score, rank, bytes, classes, born"
+_INSERT = f"INSERT INTO item ({_FROZEN}, crc, state, since, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)"
 _COLUMNS = f"{_FROZEN}, crc, state, tries, blamed, since, due"
 
 
@@ -63,7 +65,10 @@ class Index:
     def __init__(self, path: Path, *, checkpoint_bytes: int = 4_000_000) -> None:
         """Open or create it. Raises IndexDamagedError, or Index.Error where the disk does not let us."""
         self._path = path
-        self._pending: list[tuple[str, tuple[object, ...]]] = []
+        self._pending: list[tuple[str, str, tuple[object, ...]]] = []
+        """Changes that are not committed: the id of the row, statement, values."""
+        self._new: set[str] = set()
+        """Ids whose rows no commit has seen."""
         self.worth: Worth = Typical().value
         """Value of a score in a lane; it moves with what the spool learns, so rows hold only the rank in their lane."""
         _check_header(path)
@@ -112,11 +117,16 @@ class Index:
         """Number of changes that are not committed yet."""
         return len(self._pending)
 
-    def change(self, sql: str, *values: object) -> int:
-        """Carry out one change in the open transaction; returns the number of rows that it touched."""
+    @property
+    def only_new(self) -> bool:
+        """Whether nothing waits for a commit but new rows: their files say the same."""
+        return all(sql == _INSERT for _, sql, _ in self._pending)
+
+    def change(self, cid: str, sql: str, *values: object) -> int:
+        """Carry out a change of this row in the open transaction; returns the number of rows that it touched."""
         self._begin()
         touched = self._db.execute(sql, values).rowcount
-        self._pending.append((sql, values))
+        self._pending.append((cid, sql, values))
         return touched
 
     def commit(self, ledger: dict[str, Any]) -> None:
@@ -131,6 +141,7 @@ class Index:
                 self._db.execute("ROLLBACK")
             raise
         self._pending.clear()
+        self._new.clear()
 
     def _begin(self) -> None:
         """Open the transaction; after a refused commit SQLite has rolled back, so carry the changes out again."""
@@ -138,7 +149,7 @@ class Index:
             return
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            for sql, values in self._pending:
+            for _, sql, values in self._pending:
                 self._db.execute(sql, values)
         except sqlite3.Error:
             self._db.execute("ROLLBACK")
@@ -157,17 +168,35 @@ class Index:
         return _tree(self._rows("SELECT text FROM ledger").fetchone())
 
     def insert(self, entry: Entry, now: float) -> None:
+        if all(cid != entry.cid for cid, _, _ in self._pending):  # else a row may be there whose deletion waits
+            self._new.add(entry.cid)
         frozen = (
             *(_key(entry.cid), entry.camera, entry.ts_ns, entry.lane, entry.score),
             *(rank_of(entry.lane, entry.score), entry.bytes, "\n".join(sorted(entry.classes)), now - entry.age_s),
         )
         self.change(
-            f"INSERT INTO item ({_FROZEN}, crc, state, since, due) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?)",
+            entry.cid,
+            _INSERT,
             *(*frozen, _crc(frozen), now, now),
         )
 
-    def delete(self, cid: str) -> bool:
-        return self.change("DELETE FROM item WHERE cid = ?", _key(cid)) == 1
+    def delete(self, cid: str) -> None:
+        self.change(cid, _DELETE, _key(cid))
+
+    def cancel(self, cid: str) -> bool:
+        """Delete a row that no commit has seen, as if it had never been; False, and nothing done, for any other.
+
+        An item that is delivered at once costs the disk no commit at all.
+        """
+        if cid not in self._new:
+            return False
+        self._begin()
+        self._db.execute(_DELETE, (_key(cid),))
+        self._new.remove(cid)
+        self._pending = [change for change in self._pending if change[0] != cid]
+        if not self._pending:
+            self._db.execute("ROLLBACK")
+        return True
 
     def get(self, cid: str, now: float) -> Entry | None:
         return next(self._entries(now, "WHERE cid = ?", _key(cid)), None)
@@ -212,6 +241,7 @@ class Index:
         """Change the state; `tries` and `blamed` are added to the counters. False where there is no such row."""
         return (
             self.change(
+                cid,
                 "UPDATE item SET state = ?, since = ?, due = ?, tries = tries + ?, blamed = blamed + ? WHERE cid = ?",
                 *(STATES.index(state), now, due, tries, blamed, _key(cid)),
             )
@@ -220,8 +250,8 @@ class Index:
 
     def release_all(self, now: float, longest_s: float) -> int:
         """Every row that was being sent is ready again, and none is due later than in `longest_s`; returns how many."""
-        self.change("UPDATE item SET due = ? WHERE due > ?", now, now + longest_s)
-        return self.change("UPDATE item SET state = 0, since = ?, due = ? WHERE state = 1", now, now)
+        self.change("", "UPDATE item SET due = ? WHERE due > ?", now, now + longest_s)
+        return self.change("", "UPDATE item SET state = 0, since = ?, due = ? WHERE state = 1", now, now)
 
     def totals(self) -> Iterator[tuple[frozenset[str], Lane, int, int, int]]:
         """Per group of items with equal classes and lane: classes, lane, number, bytes, bytes in whole blocks."""

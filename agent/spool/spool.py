@@ -31,6 +31,9 @@ _OLD_EVERY = 4
 """Every so many claims the oldest item has its turn, or a low value would wait for ever."""
 _MARGIN = 65_536
 """Bytes left to the index when items are given up on a full disk."""
+_LOG_BYTES = 256_000
+"""The index's log begins again from its start at this size: a log that grows makes the file system write
+as much again of its own with each commit."""
 _SHARE = 10
 """Quarantine and reserve take at most this fraction of the byte limit each, the index's log half of it."""
 
@@ -53,7 +56,7 @@ class Spool:
         self._trace = trace or (lambda _: None)
         self._files = ItemFiles(folder)
         self._reserve = Reserve(folder / "reserve", min(settings.reserve_bytes, settings.max_bytes // _SHARE))
-        checkpoint_bytes = min(1_000_000, settings.max_bytes // _SHARE // 2)
+        checkpoint_bytes = min(_LOG_BYTES, settings.max_bytes // _SHARE // 2)
         self._table = Table(folder, self._files, self._reserve, clock, checkpoint_bytes, self._trace)
         self._putting = threading.Lock()
         self._expired = 0.0
@@ -174,7 +177,7 @@ class Spool:
         with self._table.use("forget") as index:
             entry = index.get(cid, 0.0)
             if entry is not None:
-                self._table.remove(index, entry)
+                self._table.deliver(index, entry)
 
     def quarantine(self, cid: str, reason: str) -> bool:
         """It can never be delivered: keep it visibly aside with the reason. False for an unknown id."""
@@ -300,6 +303,10 @@ class Spool:
         return value.victims(index.worst(now, enough), totals.examples, need, standing)
 
     def _trim_quarantine(self) -> None:
-        gone = self._files.quarantine.trim(self._settings.max_bytes // _SHARE)
+        limit = self._settings.max_bytes // _SHARE
+        if self._files.quarantine.blocks <= limit:
+            return
+        self._table.commit()  # a row that outlived its file would come back as missing at the next start
+        gone = self._files.quarantine.trim(limit)
         if gone:
             self._table.ledger.evicted["quarantine"] += gone

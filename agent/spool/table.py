@@ -27,10 +27,12 @@ log = logging.getLogger(__name__)
 
 _GROUP = 128
 """Changes that wait for one commit at most."""
-_GROUP_S = 1.0
-"""Seconds that a change waits for its commit, until the next call: an item that is delivered at once costs one."""
+_GROUP_S = 5.0
+"""Seconds that a change waits for its commit, until the next call: an item that is delivered at once costs none."""
+_REMOVALS = 16
+"""Files that are removed together, where so many come within `_GROUP_S`: each alone costs the disk a commit."""
 _QUIET_S = 600.0
-"""Seconds without a change after which spool time is saved."""
+"""Seconds without a commit after which spool time is saved, and that new rows wait: their files are as good."""
 _DUE_S = 3600.0
 """After a start no item waits longer than this for its next turn."""
 
@@ -61,7 +63,9 @@ class Table:
         self.ledger = Ledger(clock, {})
         self.totals = Totals()
         self.leaving: dict[str, int] = {}
-        """Files whose rows are deleted but not committed, with their blocks: they are removed after the commit."""
+        """Files whose rows are deleted, with their blocks: they are removed after the commit."""
+        self._gone: dict[str, float] = {}
+        """Those whose rows are deleted for good, with the time when that was."""
         self.recovery = Recovery()
         """What the last opening found."""
         self._complaints: dict[str, str] = {}
@@ -100,6 +104,12 @@ class Table:
 
     def commit(self) -> bool:
         """Make all changes durable, then remove the files of deleted rows. False while the disk refuses."""
+        done = self._commit_rows()
+        if done:
+            self._remove_gone()
+        return done
+
+    def _commit_rows(self) -> bool:
         if self._index is None:
             return False
         self._committed, self._changed = self.ledger.now(), None
@@ -112,9 +122,8 @@ class Table:
                 self.complain("commit", f"commit: index in {self._folder}: {error}")
                 return False
         self.mended("commit")
+        self._gone = {cid: self._gone.get(cid, self._committed) for cid in self.leaving}
         self._trace("commit.rows")
-        self._remove_leaving()
-        self._trace("commit.files")
         return True
 
     def admit(self, index: Index, entry: Entry) -> None:
@@ -128,6 +137,15 @@ class Table:
         index.delete(entry.cid)
         self.totals.drop(entry)
         self.leaving[entry.cid] = entry.blocks
+
+    def deliver(self, index: Index, entry: Entry) -> None:
+        """As `remove`; but where no commit has seen the row none has to follow, and the file may go at once."""
+        if not index.cancel(entry.cid):
+            self.remove(index, entry)
+            return
+        self.totals.drop(entry)
+        self.leaving[entry.cid] = entry.blocks
+        self._gone[entry.cid] = self.ledger.now()
 
     def evict(self, index: Index, entry: Entry, reason: str) -> None:
         """Give a ready item up, counted."""
@@ -186,6 +204,7 @@ class Table:
         self.ledger = Ledger.resume(self._clock, index.ledger())
         index.worth = self.ledger.typical.value
         self.leaving.clear()
+        self._gone.clear()
         released = index.release_all(self.ledger.now(), _DUE_S)
 
         def adopt(cid: str, meta: Meta, size: int) -> None:
@@ -204,13 +223,16 @@ class Table:
             self._changed = None
         elif self._changed is None:
             self._changed = now
-        waited = 0.0 if self._changed is None else now - self._changed
+        waited = 0.0 if self._changed is None or index.only_new else now - self._changed
         if index.changes >= _GROUP or waited >= _GROUP_S or now - self._committed >= _QUIET_S:
-            self.commit()
+            self._commit_rows()
+        if len(self._gone) >= _REMOVALS or any(now - since >= _GROUP_S for since in self._gone.values()):
+            self._remove_gone()
 
     def _commit_on_full_disk(self, index: Index) -> bool:
         """Files go before their rows, and the reserve is given up; True when the commit then succeeds."""
-        self._remove_leaving()
+        self._gone = dict.fromkeys(self.leaving, 0.0)
+        self._remove_gone()
         self._reserve.release()
         try:
             index.commit(self.ledger.to_save())
@@ -218,9 +240,13 @@ class Table:
             return False
         return True
 
-    def _remove_leaving(self) -> None:
-        for cid in self.leaving:
+    def _remove_gone(self) -> None:
+        """Remove the files whose rows are gone."""
+        for cid in self._gone:
             with contextlib.suppress(OSError):  # read-only: the next recovery adopts it, and it is sent once more
                 self._files.remove(cid)
+            del self.leaving[cid]
             self._trace("commit.file")
-        self.leaving.clear()
+        if self._gone:
+            self._gone.clear()
+            self._trace("commit.files")

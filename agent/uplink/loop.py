@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 ROWS = 4
 """Items without a receipt at most."""
+AHEAD = 4
+"""Items read before their turn, while nothing but receipts is waited for: on a slow link later ones may matter more."""
 ASKS = 3
 """Questions without an answer before an item is sent again unasked."""
 UNKNOWN_TRIES = 2
@@ -181,7 +183,9 @@ class Uplink:
     # Sending
 
     def _claim(self) -> None:
-        wanted = (1 if self._slow else ROWS) - len(self._rows)
+        begun = [row for row in self._rows.values() if row.begun]
+        waiting = len(begun) >= ROWS and not any(row.todo for row in begun)
+        wanted = self._window + AHEAD * waiting - len(self._rows)
         for entry in self._spool.claim(wanted) if wanted > 0 else ():
             self._trace("uplink.claimed")
             row = self._interrupted.pop(entry.cid, None)
@@ -190,6 +194,11 @@ class Uplink:
             row.entry = entry
             self._rows[entry.cid] = row
             self._load(row)
+
+    @property
+    def _window(self) -> int:
+        """Items without a receipt at most, now."""
+        return 1 if self._slow else ROWS
 
     def _load(self, row: Row) -> None:
         """Read the item and cut it into parts; where that cannot be done it goes to quarantine."""
@@ -214,6 +223,8 @@ class Uplink:
         suspects = self._blame.suspects
         for row in sorted(self._rows.values(), key=lambda row: row.cid in suspects):
             suspect = row.cid in suspects
+            if not row.begun and sum(other.begun for other in self._rows.values()) >= self._window:
+                continue
             while row.todo and row.item is not None:
                 part = row.parts[row.todo[0]]
                 if suspect and any(other.flying for other in self._rows.values()):
@@ -230,6 +241,7 @@ class Uplink:
         self._pace.pay(size)
         row.todo.popleft()
         row.flying.add(part.i)
+        row.begun = True
         self.counters.add("uplink_parts")
         self.counters.add("uplink_bytes", size)
 
@@ -306,6 +318,7 @@ class Uplink:
     def _expect(self, row: Row) -> None:
         """Wait for the receipt, longer with each try and each question before."""
         row.due_ns = self._pace.receipt_ns(max(row.entry.tries - 1, 0) + row.asks)
+        row.begun = True
 
     def _chase(self) -> None:
         """Ask for what is overdue; what was asked for in vain often enough is sent again."""

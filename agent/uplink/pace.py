@@ -69,6 +69,8 @@ class Pace:
 
     def _quiet(self) -> bool:
         """Local time, by the wall clock as it is."""
+        if not self.settings.quiet_hours:
+            return False
         now = time.localtime(self._clock.wall_ns() // 1_000_000_000)
         spans = parse_schedule(self.settings.quiet_hours)
         return any(span.covers(now.tm_wday, now.tm_hour * 60 + now.tm_min) for span in spans)

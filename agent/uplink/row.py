@@ -14,7 +14,7 @@ from agent.wire import Part
 
 @dataclass(slots=True, eq=False)
 class Row:
-    """An item without a receipt. It is SENT while `due_ns` is set, otherwise SENDING."""
+    """An item on its way. It is SENT while `due_ns` is set, otherwise SENDING."""
 
     entry: Entry
     item: Item | None = None
@@ -25,6 +25,8 @@ class Row:
     flying: set[int] = field(default_factory=set)
     """Parts without the broker's word."""
     accepted: set[int] = field(default_factory=set)
+    begun: bool = False
+    """Whether anything of it was handed over, so that a receipt may come."""
     progress: bool = False
     """Whether the broker accepted a part of it over this connection."""
     due_ns: int | None = None
@@ -67,4 +69,4 @@ class Row:
         self.todo = deque(i for i in range(len(self.parts)) if i not in self.accepted)
         self.flying.clear()
         self.item = None
-        self.progress = False
+        self.begun = self.progress = False

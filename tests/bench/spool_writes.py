@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from agent.records import Item
 from agent.settings import SpoolSettings
 from agent.spool import Spool
 from tests.fakes.clock import FakeClock
@@ -27,16 +28,21 @@ class Writes:
     """Per byte of picture: what the disk wrote, what the process wrote; and the median time of a put."""
 
     image_bytes: int
+    pause_s: float
+    offline: bool
     items: int
     disk: float
     process: float
     put_ms: float
 
 
-def measure(disk: Ext4, size: int, items: int, pause_s: float) -> Writes:
-    """Put, claim, load, send and forget one item after the other, `pause_s` of spool time between the calls."""
+def measure(disk: Ext4, size: int, items: int, pause_s: float, *, offline: bool = False) -> Writes:
+    """Put, claim, load, send and forget items, `pause_s` of spool time between two of them and .2 s between the steps.
+
+    `offline`: all are put before the first is sent.
+    """
     clock = FakeClock()
-    spool = Spool(disk.mounted / f"spool-{size}", SpoolSettings(), clock)
+    spool = Spool(disk.mounted / f"spool-{size}-{pause_s}-{offline}", SpoolSettings(), clock)
     spool.recover()
     pictures = [an_item(number, size=size) for number in range(items)]
     disk_before, process_before, took = disk.bytes_written(), _process_bytes(), []
@@ -44,18 +50,29 @@ def measure(disk: Ext4, size: int, items: int, pause_s: float) -> Writes:
         began = time.perf_counter()
         spool.put(item)
         took.append(time.perf_counter() - began)
-        for step in (lambda _: spool.claim(1), spool.load, spool.sent, spool.forget):
-            clock.advance(pause_s)
-            step(item.cid)
+        if not offline:
+            _deliver(spool, item, clock, 0.2)
+        clock.advance(pause_s)
+    for item in pictures if offline else ():
+        _deliver(spool, item, clock, 0.002)
     spool.close()
     payload = size * items
     return Writes(
         image_bytes=size,
+        pause_s=pause_s,
+        offline=offline,
         items=items,
         disk=round((disk.bytes_written() - disk_before) / payload, 3),
         process=round((_process_bytes() - process_before) / payload, 3),
         put_ms=round(1000 * statistics.median(took), 1),
     )
+
+
+def _deliver(spool: Spool, item: Item, clock: FakeClock, step_s: float) -> None:
+    """Claim, load, send, forget."""
+    for step in (lambda _: spool.claim(1), spool.load, spool.sent, spool.forget):
+        clock.advance(step_s)
+        step(item.cid)
 
 
 def _process_bytes() -> int:
@@ -66,13 +83,13 @@ def _process_bytes() -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=300)
-    parser.add_argument("--pause", type=float, default=0.02, help="seconds of spool time between two calls")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("run it as root: it mounts a disk of its own to count what is written to it")
     with tempfile.TemporaryDirectory() as folder, ext4(Path(folder), megabytes=400) as disk:
         for size in (60_000, 100_000, 300_000):
-            print(json.dumps(asdict(measure(disk, size, arguments.items, arguments.pause))))
+            for pause_s, offline in ((0.0, False), (60.0, False), (0.0, True), (60.0, True)):
+                print(json.dumps(asdict(measure(disk, size, arguments.items, pause_s, offline=offline))))
     return 0
 
 

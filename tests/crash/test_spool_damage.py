@@ -155,7 +155,7 @@ def test_a_row_that_turns_bad_under_the_running_spool_is_healed_from_the_files(s
     spool = a_spool(stopped)
     spool.recover()
     with spool._table.use("test") as index:
-        index.change("UPDATE item SET born = -1e12")
+        index.change("", "UPDATE item SET born = -1e12")
     with pytest.raises(Exception, match="a row is damaged"):
         spool.claim(4)
     assert drain(spool) == CIDS

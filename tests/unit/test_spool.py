@@ -107,6 +107,53 @@ def test_a_forgotten_item_leaves_no_file(open_spool: Open, tmp_path: Path) -> No
     assert open_spool().stats().items == 0
 
 
+def test_an_item_that_is_delivered_at_once_never_reaches_the_index_on_the_disk(
+    open_spool: Open, tmp_path: Path, clock: FakeClock
+) -> None:
+    spool = open_spool()
+    log = tmp_path / "spool" / "index.sqlite-wal"
+    written = log.stat().st_size
+    for number in range(3):
+        item = an_item(number)
+        spool.put(item)
+        spool.claim(1)
+        spool.sent(item.cid)
+        spool.forget(item.cid)
+        clock.advance(6)
+    assert spool.stats().items == 0
+    assert log.stat().st_size == written
+    assert not list((tmp_path / "spool" / "items").rglob("*.tkc"))
+
+
+def test_what_was_delivered_at_once_goes_and_what_still_waits_stays(
+    open_spool: Open, tmp_path: Path, clock: FakeClock
+) -> None:
+    spool = open_spool()
+    delivered, waiting = an_item(1), an_item(2)
+    spool.put(delivered)
+    spool.put(waiting)
+    spool.forget(delivered.cid)
+    clock.advance(6)
+    assert spool.stats().items == 1
+    assert [entry.cid for entry in look.listing(tmp_path / "spool")] == [waiting.cid]
+    spool.close()
+    assert [entry.cid for entry in open_spool().claim(2)] == [waiting.cid]
+
+
+def test_an_item_that_was_quarantined_put_again_and_delivered_does_not_come_back(
+    open_spool: Open, clock: FakeClock
+) -> None:
+    spool, item = open_spool(), an_item()
+    spool.put(item)
+    clock.advance(601)
+    spool.stats()  # commits the row
+    spool.quarantine(item.cid, "rejected")
+    spool.put(item)
+    spool.forget(item.cid)
+    spool.close()
+    assert open_spool().stats().items == 0
+
+
 def test_unknown_ids_are_ignored_because_a_purge_may_have_come_first(open_spool: Open) -> None:
     spool = open_spool()
     for call in (spool.sent, spool.release, spool.forget):
@@ -431,7 +478,7 @@ def test_a_listing_shows_committed_states_and_the_quarantine(
         spool.put(an_item(number, score=float(number)))
     (claimed,) = spool.claim(1)
     spool.quarantine(an_item(0).cid, "too large at the smallest chunk")
-    clock.advance(2)
+    clock.advance(6)
     spool.stats()
     by_cid = {entry.cid: entry for entry in look.listing(tmp_path / "spool")}
     assert by_cid[claimed.cid].state == "sending"
