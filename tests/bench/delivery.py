@@ -1,9 +1,13 @@
 """How fast is delivery, next to plain MQTT? `make bench-delivery`.
 
 Goodput from a device's spool to the collector's durable store over loopback, as a ratio to paho publishing the same
-packets with the same window through the same broker to a plain subscriber, alternately in the same run. Device and
-collector are processes of their own, as they are in the field. Also: candidates that one collector stores per second
-when several devices send, and bytes that a device writes per byte of picture.
+packets with the same window and QoS 1 through the same broker to one plain subscriber, alternately in the same run;
+plain has no disk at either end. Device and collector are processes of their own, as they are in the field.
+
+What bounds it is measured beside it: the disk (pictures, metadata and rows of a window of four candidates made durable
+as the collector does it, and nothing else) and the processors (time that device, collector and broker take for one
+picture, were all cores always busy). Also: candidates that one collector stores per second when several devices send,
+and bytes that a device writes per byte of picture.
 """
 
 from __future__ import annotations
@@ -17,7 +21,8 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -28,8 +33,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from agent.broker import WINDOW_BYTES, WINDOW_PACKETS, Broker
 from agent.clock import SystemClock
 from agent.collector import devices
+from agent.collector.store import Store
 from agent.records import Item
 from agent.settings import BrokerSettings
+from agent.uplink import ROWS
 from agent.wire import Receipt, Topics, encode_item, encode_part, split
 from tests.fakes.items import a_picture_item, variants
 from tests.fakes.mosquitto import Mosquitto
@@ -72,6 +79,7 @@ class Other:
         ready, self._stop = context.Event(), context.Event()
         self._process = context.Process(target=what, args=(port, store, ready, self._stop))
         self._process.start()
+        self.pid = self._process.pid or 0
         assert ready.wait(60)
 
     def __enter__(self) -> Other:
@@ -102,22 +110,53 @@ def plain_rate(port: int, packets: Sequence[bytes], payload: int) -> float:
     return payload / elapsed
 
 
-def delivery_rate(broker: BrokerSettings, folder: Path, items: Sequence[Item]) -> tuple[float, float, float]:
-    """Bytes of picture per second from spool to store; and bytes written per byte, by `put` and in all."""
+@dataclass(frozen=True)
+class Delivery:
+    """One round."""
+
+    rate: float
+    """Bytes of picture per second from spool to store."""
+    written: float
+    """Bytes that the device wrote per byte of picture, `put` and all."""
+    cpu_ms: dict[str, float]
+    """Processor time per picture of each process."""
+
+
+def deliver(broker: BrokerSettings, folder: Path, items: Sequence[Item], others: Mapping[str, int]) -> Delivery:
+    """Put all, then upload all. `others` are the processes at the other end, by name."""
     size = sum(len(item.image) for item in items)
     before = _written()
     empty = threading.Event()
+    pids = {"device": os.getpid(), **others}
     with Device(folder, broker, uplink={"receipt_timeout_s": 60}) as device:
         device.uplink.paused = True
         device.put(*items)
-        put = _written()
+        os.sync()
         device.uplink.paused = False
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), {name: _cpu_ms(pid) for name, pid in pids.items()}
         device.uplink.wake()
         while device.spool.stats().items:
             empty.wait(0.002)
         elapsed = time.perf_counter() - started
-    return size / elapsed, (put - before) / size, (_written() - before) / size
+        spent = {name: (_cpu_ms(pid) - cpu[name]) / len(items) for name, pid in pids.items()}
+    return Delivery(size / elapsed, (_written() - before) / size, spent)
+
+
+def _cpu_ms(pid: int) -> float:
+    """Processor time of all threads of a process so far."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e6
+
+
+def disk_rate(folder: Path, items: Sequence[Item]) -> float:
+    """Bytes of picture per second that a store takes when somebody hands it four at a time."""
+    store = Store(folder, SystemClock())
+    started = time.perf_counter()
+    for first in range(0, len(items), ROWS):
+        store.write(items[first : first + ROWS])
+        store.add(items[first : first + ROWS], {})
+    elapsed = time.perf_counter() - started
+    store.close()
+    return sum(len(item.image) for item in items) / elapsed
 
 
 def _written() -> int:
@@ -133,7 +172,7 @@ def compare(name: str, count: int, rounds: int, folder: Path) -> dict[str, Any]:
     size = sum(len(item.image) for item in items)
     topic = Topics("tk/v1", "gate-north").candidate
     packets = [encode_part(item, part) for item in items for part in split(item, topic, 126_000, 64_000)]
-    plain, ours, written = [], [], []
+    plain, disk, ours = [], [], []
     for number in range(rounds):
         place = folder / f"{name}-{number}"
         place.mkdir()
@@ -141,19 +180,31 @@ def compare(name: str, count: int, rounds: int, folder: Path) -> dict[str, Any]:
         broker = broker_settings(mosquitto.port)
         with Other(_listen, mosquitto.port, place):
             plain.append(plain_rate(mosquitto.port, packets, size))
-        with Other(collect, mosquitto.port, place / "store"):
-            rate, _, total = delivery_rate(broker, place / "device", items)
-        ours.append(rate)
-        written.append(total)
+        disk.append(disk_rate(place / "bare", items))
+        with Other(collect, mosquitto.port, place / "store") as other:
+            pids = {"collector": other.pid, "broker": mosquitto.pid}
+            ours.append(deliver(broker, place / "device", items, pids))
         assert devices(place / "store")[0]["stored"] == count
         mosquitto.stop()
+    ratios = [o.rate / p for o, p in zip(ours, plain, strict=True)]
+    cpu = {name: round(statistics.median(o.cpu_ms[name] for o in ours), 2) for name in ours[0].cpu_ms}
+    cores = len(os.sched_getaffinity(0))
+    by_cpu = size / count / (sum(cpu.values()) / 1000 / cores) / 1e6
+    by_disk = statistics.median(disk) / 1e6
+    share = min(by_cpu, by_disk) * 1e6 / statistics.median(plain)
     return {
         "images": count,
         "image_bytes": size // count,
         "plain_mb_s": round(statistics.median(plain) / 1e6, 1),
-        "delivered_mb_s": round(statistics.median(ours) / 1e6, 1),
-        "ratio": round(statistics.median(o / p for o, p in zip(ours, plain, strict=True)), 2),
-        "written_per_byte": round(statistics.median(written), 2),
+        "delivered_mb_s": round(statistics.median(o.rate for o in ours) / 1e6, 1),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratios": sorted(round(ratio, 2) for ratio in ratios),
+        "disk_bound_mb_s": round(by_disk, 1),
+        "cpu_ms_per_image": cpu,
+        "cpu_bound_mb_s": round(by_cpu, 1),
+        "bound_by": f"{sum(cpu.values()):.1f} ms of processor time per picture on {cores} cores allow {by_cpu:.0f} MB/s, "
+        f"the disk {by_disk:.0f}: at most {share:.2f} of plain",
+        "written_per_byte": round(statistics.median(o.written for o in ours), 2),
     }
 
 

@@ -39,6 +39,11 @@ class Mosquitto:
         self._config.write_text("\n".join(text) + "\n")
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> Mosquitto:
         path = mosquitto_path()
         assert path is not None
