@@ -202,8 +202,8 @@ def compare(name: str, count: int, rounds: int, folder: Path) -> dict[str, Any]:
         "disk_bound_mb_s": round(by_disk, 1),
         "cpu_ms_per_image": cpu,
         "cpu_bound_mb_s": round(by_cpu, 1),
-        "bound_by": f"{sum(cpu.values()):.1f} ms of processor time per picture on {cores} cores allow {by_cpu:.0f} MB/s, "
-        f"the disk {by_disk:.0f}: at most {share:.2f} of plain",
+        "bound_by": f"{sum(cpu.values()):.1f} ms of processor per picture on {cores} cores allow {by_cpu:.0f} MB/s,"
+        f" the disk {by_disk:.0f}: at most {share:.2f} of plain",
         "written_per_byte": round(statistics.median(o.written for o in ours), 2),
     }
 
