@@ -52,7 +52,8 @@ def _add_export(dataset: Commands) -> None:
     parser.add_argument("--lane", action="append", choices=LANES, help="only this lane (may be given again)")
     parser.add_argument("--newest", action="store_true", help="the newest first, not the lanes in turn by score")
     parser.add_argument("--all", action="store_true", help="also what was exported before and has no label")
-    parser.add_argument("--classes", type=Path, metavar="F", help="data.yaml, bundle or list of names")
+    text = "data.yaml, bundle or list of names (default: as exported before, and what was served)"
+    parser.add_argument("--classes", type=Path, metavar="F", help=text)
     parser.add_argument("--url", default="", metavar="PREFIX", help="where the store's images are served (no copies)")
 
 
@@ -171,6 +172,8 @@ def _export(arguments: argparse.Namespace) -> int:
     lanes = tuple(arguments.lane or LANES)
     choice = Choice(arguments.limit, lanes, again=arguments.all, newest=arguments.newest)
     with _open(arguments) as store:
+        if not arguments.classes and not store.exports():
+            log("classes: only those that models have served yet; --classes with a bundle or data.yaml names all")
         classes = read_names(arguments.classes) if arguments.classes else names_in(store)
         done = export(store, (arguments.format, form), arguments.folder, choice, classes, arguments.url, progress)
     lines = [

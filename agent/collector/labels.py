@@ -115,6 +115,10 @@ class LabelStore:
         for row in cursor:
             yield dict(zip(names, row, strict=True))
 
+    def models(self) -> set[str]:
+        """Ids of the models that saw candidates, in lower case: none of them is a person."""
+        return {str(row["model"]).casefold() for row in self.rows("DISTINCT model")}
+
     def candidates(self, cids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Those of `cids` that are stored: sha256, width, height, label."""
         self.describe_all()

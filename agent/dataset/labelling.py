@@ -86,7 +86,7 @@ class _Check:
         self._store = store
         self.known = known
         self._classes = frozenset(classes)
-        self._models = {str(row["model"]).casefold() for row in store.rows("DISTINCT model")}
+        self._models = store.models()
 
     def problem(self, label: Label) -> tuple[str, str] | None:
         """What is wrong, and what would be right; None where nothing is."""

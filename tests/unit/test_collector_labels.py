@@ -139,6 +139,20 @@ def test_labels_and_exports_are_told_again_from_the_files(folder: Path) -> None:
     assert sorted(again.values()) == ["exported", "labelled", "partial"]
 
 
+def test_a_label_whose_row_was_never_written_is_adopted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut(*_: object) -> None:
+        raise OSError("power")
+
+    with LabelStore(folder, FakeClock()) as before, monkeypatch.context() as patched:
+        patched.setattr(before, "_keep", cut)
+        with pytest.raises(OSError, match="power"):
+            before.add([word()])
+    assert state(folder) == "unlabelled"
+    with LabelStore(folder, FakeClock()) as after:
+        assert state(folder) == "labelled"
+        assert after.add([word()]).known == 1
+
+
 def test_a_revision_edited_by_hand_is_refused_and_its_number_is_not_used_again(store: LabelStore) -> None:
     store.add([word()])
     path = store.folder / label_path(ITEMS[0].cid, 1)

@@ -40,7 +40,7 @@ class Verified:
 
     def drafts(self) -> Iterator[Draft]:
         """Those that may be learned from or evaluated on, by id."""
-        models = {str(row["model"]).casefold() for row in self.store.rows("DISTINCT model")}
+        models = self.store.models()
         rows = list(self.store.rows(_COLUMNS, "c.label NOT IN ('unlabelled', 'exported') ORDER BY c.cid"))
         fresh: list[tuple[str, bytes, str | None]] = []
         for row in rows:
