@@ -49,8 +49,8 @@ PAUSE_S = 1.0
 """Between two events."""
 HEAL_S = 60.0
 """In which all must be well again, without help, on a machine that may be busy."""
-QUIET_S = 12.0
-"""How long a healed service is looked at: longer than a window of its selection."""
+QUIET_S = 20.0
+"""How long a healed service is looked at: frames of the troubled time have left selection's pools by then."""
 DRAIN_S = 180.0
 SLOPE_LIMIT = 2.0
 """MB of resident memory per hour after warm-up."""
@@ -64,7 +64,7 @@ SIZES = (SMALL, (240, 320), (480, 640))
 
 
 class Sample(NamedTuple):
-    """One look at a process, or the medians of a quiet time."""
+    """One look at a process, or what a quiet time came to."""
 
     t: float
     """Monotonic hours."""
@@ -287,14 +287,15 @@ def heal(soak: Soak) -> None:
 
 
 def look(soak: Soak) -> None:
-    """Take the round's figures: medians over a quiet time."""
+    """Take the round's figures over a quiet time: medians, and the least memory, which is what is held for good."""
     seen: dict[str, list[Sample]] = {name: [] for name in soak.rounds}
     for _ in range(round(QUIET_S)):
         soak.wait(1.0)
         for name, samples in seen.items():
             samples.append(soak.sample(name))
     for name, samples in seen.items():
-        soak.rounds[name].append(Sample(*map(statistics.median, zip(*samples, strict=True))))
+        middle = Sample(*map(statistics.median, zip(*samples, strict=True)))
+        soak.rounds[name].append(middle._replace(rss_mb=min(sample.rss_mb for sample in samples)))
 
 
 def drain(soak: Soak) -> set[str]:
