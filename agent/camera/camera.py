@@ -202,7 +202,7 @@ class Camera:
 
     def _follow(self, halt: threading.Event) -> None:
         """Open the source and offer its considered frames until it ends, fails, or its schedule does."""
-        opened = self._alive_at = self._now()
+        opened = seen = self._alive_at = self._now()
         source = self._open()
         try:
             while not halt.is_set() and self._scheduled():
@@ -216,6 +216,9 @@ class Camera:
                     if image is not None:
                         self._offer(image, t, source.name, halt)
                         self._judge(opened)
+                        seen = self._now()
+                    elif self.live and self._now() - seen > FROZEN_S:
+                        raise CameraError("its pictures cannot be decoded")
         finally:
             if not halt.is_set():
                 self._skipped_before += source.skipped

@@ -204,6 +204,26 @@ def test_a_camera_that_repeats_its_picture_is_frozen_and_opened_again() -> None:
         assert wait_until(cameras, lambda health: health.state == "live").reconnects == 1
 
 
+class Undecodable(Scripted):
+    """Its pictures come and nobody can read them."""
+
+    def image(self) -> None:
+        return None
+
+
+def test_a_camera_whose_pictures_cannot_be_decoded_is_opened_again() -> None:
+    clock, broken, good = FakeClock(), Undecodable(), Scripted().give(a_picture())
+    sources = iter([broken, good])
+    with a_camera(lambda: next(sources), clock) as gate:
+        cameras = Cameras([gate], gate._ready)
+        broken.give(a_picture())
+        assert cameras.next(0.01) is None
+        clock.advance(camera.FROZEN_S + 1)
+        broken.give(a_picture())
+        assert broken.closed.wait(LONG_S)
+        assert wait_until(cameras, lambda health: health.frame_age_s is not None).error == ""
+
+
 def test_a_black_picture_is_called_dark() -> None:
     source = Scripted().give(a_picture(2))
     with a_camera(lambda: source, FakeClock()) as gate:
