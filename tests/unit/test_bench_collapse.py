@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from agent.detector import Detector
@@ -18,7 +19,7 @@ from tests.bench.collapse.learn import Sample
 from tests.bench.collapse.plan import ALL, ARMS, OURS, RANDOM, SELF, Plan
 from tests.bench.collapse.report import results, write
 from tests.bench.collapse.rounds import Rounds
-from tests.bench.collapse.streets import picture
+from tests.bench.collapse.streets import picture, yolo_lines
 
 MODEL = Path(__file__).resolve().parents[2] / "agent" / "world" / "model" / "model.onnx"
 TINY = Plan(
@@ -100,6 +101,11 @@ def test_human_labels_are_the_truth_and_own_labels_what_the_model_serves(rounds:
     for sample in labelled(rounds, 1, SELF)[:5]:
         rows = detector.detect(picture(Path(sample.image)))
         assert [int(line.split()[0]) for line in sample.labels.splitlines()] == rows[:, 5].astype(int).tolist()
+
+
+def test_a_frame_on_which_nothing_is_served_has_no_labels() -> None:
+    assert yolo_lines(np.zeros((0, 6), np.float32)) == ""
+    assert yolo_lines(np.array([[-5, 0, 320, 360, 0.9, 1]], np.float32)) == "1 0.250000 0.500000 0.500000 1.000000\n"
 
 
 def test_self_forgets_what_came_before_and_the_others_keep_it(rounds: Rounds) -> None:

@@ -76,8 +76,8 @@ def _street(folder: Path, world: World, frames: int, fps: float) -> Street:
 
 def yolo_lines(rows: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> str:
     """Rows of a detector as labels in YOLO format, as if they were true."""
-    boxes = rows[:, :4].astype(float).tolist()
+    boxes = np.clip(rows[:, :4].astype(float), 0, _EDGE).tolist()
     return "".join(
         yolo_line(Thing((x1, y1, x2, y2), int(cls), 0, 1.0))
-        for (x1, y1, x2, y2), cls in zip(np.clip(boxes, 0, _EDGE).tolist(), rows[:, 5], strict=True)
+        for (x1, y1, x2, y2), cls in zip(boxes, rows[:, 5], strict=True)
     )
