@@ -353,6 +353,8 @@ def test_23_a_version_forged_with_all_its_hashes_right(guarded: Guarded) -> None
     assert label_path(ITEMS[1].cid, 1) in problems(forged, guarded.store)
     with pytest.raises(VersionError, match="cannot be read"):
         guarded.build("versions")
+    stranger = forge(forged, lambda sample: replace(sample, cid="0" * 32, sha256=sample.sha256[::-1]))
+    assert "a candidate that this store does not have" in problems(stranger, guarded.store)
 
 
 def test_23_a_forged_label_with_all_its_hashes_right(guarded: Guarded) -> None:
@@ -426,7 +428,7 @@ def test_26_a_forged_version_as_the_base_of_another(guarded: Guarded) -> None:
     with pytest.raises(VersionError, match="cannot be read"):
         guarded.build("next", forged.folder / "data.yaml")
     hidden = forge(forged, lambda sample: replace(sample, cid="0" * 32) if sample.cid == ITEMS[1].cid else sample)
-    with pytest.raises(ConfigError, match=f"is candidate {ITEMS[1].cid}"):
+    with pytest.raises(VersionError, match=f"candidate {ITEMS[1].cid} under another name"):
         guarded.build("next", hidden.folder / "data.yaml")
 
 

@@ -277,15 +277,29 @@ def test_a_card_is_not_made_again_on_another_parent(shop: Shop, tmp_path: Path) 
         plan_of(tmp_path / "nothing.json", shop.out)
 
 
-def test_a_version_may_be_the_base_of_another_and_keeps_its_provenance(shop: Shop, tmp_path: Path) -> None:
+def test_a_version_of_another_store_may_be_a_base_and_keeps_its_provenance(shop: Shop, tmp_path: Path) -> None:
     shop.label(a_label(ITEMS[0]), a_label(CANARY))
     first = shop.build(a_folder(tmp_path / "street", train=[100], val=[101]))
-    with LabelStore(a_store(tmp_path / "other", [a_scene(70)]), shop.clock) as other:
-        plan = Plan(tmp_path / "joined", (Folder(first.folder / "data.yaml", "eve"),))
-        joined = build(plan, other, shop.clock)
-    assert sides(joined) == sides(first)
-    assert sample_of(joined, ITEMS[0].cid) == sample_of(first, ITEMS[0].cid)
-    assert verify(joined) == []
+    more = a_scene(70)
+    with LabelStore(a_store(tmp_path / "other", [more]), shop.clock) as other:
+        joined = build(Plan(tmp_path / "joined", (Folder(first.folder / "data.yaml", "eve"),)), other, shop.clock)
+        assert sides(joined) == sides(first)
+        sample = sample_of(joined, ITEMS[0].cid)
+        assert replace(sample, origin=None) == sample_of(first, ITEMS[0].cid)
+        assert sample.origin == first.card.version
+        assert joined.card.bases[0].declared_by == "eve"
+        take(other, Labels((a_label(more),)), CLASSES)
+        second = build(Plan(tmp_path / "joined"), other, shop.clock)
+        assert sides(second).keys() == {*sides(first), more.cid}
+        assert verify(second, other) == []
+
+
+def test_an_older_version_as_base_does_not_bring_an_older_label_back(shop: Shop) -> None:
+    shop.label(a_label(ITEMS[0]))
+    first = shop.build()
+    shop.label(later(a_label(ITEMS[0], (("bus", (40, 60, 120, 110)),))))
+    second = shop.build()
+    assert shop.build(first.folder / "data.yaml").folder == second.folder
 
 
 def test_a_build_that_was_cut_off_leaves_no_version(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from agent.collector import LabelStore
 from agent.dataset.looks import Objects
 from agent.dataset.names import names_in
 from agent.dataset.records import Problem
-from agent.dataset.versions.declared import Folder, read_folder, refuse_candidates
+from agent.dataset.versions.declared import Folder, read_folder
 from agent.dataset.versions.draft import Draft
 from agent.dataset.versions.groups import Placed, grouped, place
 from agent.dataset.versions.record import CARD, SHEET, Card, Left, Origin, Version, parse_label, read_version, versions
@@ -236,27 +236,30 @@ def _read_folder(work: _Work, folder: Folder, store: LabelStore, progress: Calla
     """Add a declared folder's samples, or those of a version of ours, with their provenance."""
     if (folder.sheet.parent / CARD).exists():
         base = read_version(folder.sheet.parent)
-        _check_base(base, work.names, store)
-        origin = _origin(base).model_copy(update={"declared_by": folder.declared_by})
-        drafts = [draft for draft in _of_version(base, inherited=False) if draft.key not in work.unwanted]
-    else:
-        origin, drafts = read_folder(folder, store, work.names, progress)
+        _join_version(work, base, store)
+        return _origin(base).model_copy(update={"declared_by": folder.declared_by})
+    origin, drafts = read_folder(folder, store, work.names, progress)
     for draft in drafts:
         _join(work, draft)
     return origin
 
 
-def _check_base(base: Version, names: Sequence[str], store: LabelStore) -> None:
-    """Raise VersionError where a version was changed, or says of this store's candidates what nobody said here.
+def _join_version(work: _Work, base: Version, store: LabelStore) -> None:
+    """Add a version's samples but for those that are there, maybe with a newer label, and those that nobody wants.
 
-    Candidates of other stores are taken on the word of who declares the version, who stands in the card.
+    Raises VersionError where it was changed, or says of this store's candidates what nobody said here. Candidates of
+    other stores are taken on the word of who declares the version, who stands in the card.
     """
-    if base.names != list(names)[: len(base.names)]:
+    if base.names != work.names[: len(base.names)]:
         raise ConfigError(f"{base.folder}: its classes are not the version's", remedy="build from one order of classes")
+    _insist([*check_files(base), *check_store(base, store, declared=True)])
     known = store.candidates([sample.cid for sample in base.samples if sample.cid])
-    _insist([*check_files(base), *check_store(base, store, known)])
-    strangers = [sample for sample in base.samples if sample.cid not in known]
-    refuse_candidates(((base.folder / sample.image, sample.sha256) for sample in strangers), store)
+    for draft in _of_version(base, inherited=False):
+        if draft.sample.cid and draft.sample.cid not in known:
+            origin = draft.sample.origin or base.card.version
+            draft.sample = dataclasses.replace(draft.sample, origin=origin)
+        if draft.key not in work.unwanted:
+            work.drafts.setdefault(draft.key, draft)
 
 
 def _origin(version: Version) -> Origin:

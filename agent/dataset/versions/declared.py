@@ -76,7 +76,7 @@ def read_folder(
             drafts.append(draft)
             if number % 500 == 0:
                 progress(f"{folder.sheet}: {number} of {len(found)} pictures")
-    refuse_candidates(((draft.picture, draft.sample.sha256) for draft in drafts), store)
+    _refuse_candidates(drafts, store)
     digest = hashlib.sha256()
     for each in sorted(f"{draft.sample.sha256} {draft.sample.label_sha256}\n" for draft in drafts):
         digest.update(each.encode())
@@ -159,9 +159,8 @@ def _draft(found: _Found, folder: Folder, theirs: Sequence[str], names: Sequence
     return Draft(sample, found.picture, label, look(found.picture), wish=sample.split)
 
 
-def refuse_candidates(pictures: Iterable[tuple[Path, str]], store: LabelStore) -> None:
-    """Raise ConfigError where one of these pictures (path, sha256) is a candidate of the store."""
-    paths = {sha256: path for path, sha256 in pictures}
+def _refuse_candidates(drafts: Sequence[Draft], store: LabelStore) -> None:
+    paths = {draft.sample.sha256: draft.picture for draft in drafts}
     for sha256, cid in store.having(list(paths)).items():
         what = f"{paths[sha256]} is candidate {cid}: this folder is no way round its label"
         raise ConfigError(what, remedy="take it out, label it, and `tailkeeper dataset import` the result")

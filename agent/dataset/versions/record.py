@@ -43,7 +43,7 @@ class Sample:
     counts: Counts
     """Objects by class."""
     origin: str | None = None
-    """Base and synthetic: which folder, and the file's name in it."""
+    """Base and synthetic: folder and file. Candidates of another store: the version that brought them, declared."""
     cid: str | None = None
     """Candidates: from here on, from the sensor to the label."""
     device: str | None = None

@@ -7,7 +7,7 @@ compared with the person's own word.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 
 from agent.collector import LabelStore, read_label
 from agent.dataset.records import Problem
@@ -129,21 +129,35 @@ def _unknown_files(version: Version) -> Iterator[Problem]:
                 yield Problem(str(path), "no sample of this version", "delete it: labels come in through the store")
 
 
-def check_store(version: Version, store: LabelStore, known: Container[str] | None = None) -> list[Problem]:
-    """Whether each candidate's label is, to the letter, what a person said in this store; of `known` ones only."""
+def check_store(version: Version, store: LabelStore, *, declared: bool = False) -> list[Problem]:
+    """Whether each candidate's label is, to the letter, what a person said in this store.
+
+    Candidates of other stores came with a version that somebody declared: their samples name it, or the whole version
+    is `declared` so now. A picture of this store is never one of those.
+    """
+    known = store.candidates([sample.cid for sample in version.samples if sample.cid])
+    ours = store.having([sample.sha256 for sample in version.samples if sample.cid not in known])
     found = []
     for sample in version.samples:
-        if sample.cid is None or (known is not None and sample.cid not in known):
-            continue
-        try:
-            word = read_label(store.folder, sample.cid, sample.revision or 0)
-        except ItemError as error:
-            found.append(Problem(str(version.folder / sample.image), error.what, _WORD))
-            continue
-        text = label_text(relative(word), version.names)
-        if word.sha256 != sample.revision_sha256 or hashlib.sha256(text).hexdigest() != sample.label_sha256:
-            what = f"its label is not what {word.who} said"
-            found.append(Problem(str(version.folder / sample.label), what, _WORD))
-        elif (word.image, word.who, word.verdict) != (sample.sha256, sample.who, sample.verdict):
-            found.append(Problem(str(version.folder / sample.image), "its provenance is not its label's", _WORD))
+        where = str(version.folder / sample.image)
+        if sample.cid in known:
+            found += [Problem(where, what, _WORD) for what in _unsaid(version, sample, store)]
+        elif sample.sha256 in ours:
+            found.append(Problem(where, f"candidate {ours[sample.sha256]} under another name", _WORD))
+        elif sample.cid and not (declared or sample.origin):
+            found.append(Problem(where, "a candidate that this store does not have", _WORD))
     return found
+
+
+def _unsaid(version: Version, sample: Sample, store: LabelStore) -> Iterator[str]:
+    """What a sample says that the person did not."""
+    try:
+        word = read_label(store.folder, sample.cid or "", sample.revision or 0)
+    except ItemError as error:
+        yield error.what
+        return
+    text = label_text(relative(word), version.names)
+    if word.sha256 != sample.revision_sha256 or hashlib.sha256(text).hexdigest() != sample.label_sha256:
+        yield f"its label is not what {word.who} said"
+    if (word.image, word.who, word.verdict) != (sample.sha256, sample.who, sample.verdict):
+        yield "its provenance is not its label's"
