@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from agent.dataset.looks import Objects
 from agent.dataset.versions.record import label_text
-from tests.fakes.stores import CLASSES, HEIGHT, WIDTH, Objects, picture
+from tests.fakes.stores import CLASSES, HEIGHT, WIDTH, picture
 
-CAR: Objects = (("car", (40, 60, 120, 110)),)
+CAR = (("car", (40, 60, 120, 110)),)
 
 
 def a_folder(

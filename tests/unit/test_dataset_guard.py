@@ -29,7 +29,7 @@ from agent.errors import ConfigError, VersionError
 from agent.records import Item
 from tests.fakes.clock import FakeClock
 from tests.fakes.folders import CAR, a_folder, add_picture
-from tests.fakes.stores import CLASSES, a_label, a_scene, a_store
+from tests.fakes.stores import CLASSES, a_label, a_scene, a_store, picture
 
 CANARY = a_scene(20, lane="canary")
 ITEMS = [a_scene(number) for number in range(4)]
@@ -308,6 +308,18 @@ def test_18_a_base_with_pictures_of_the_store(guarded: Guarded) -> None:
     for options in ({}, {"synthetic": (sheet,)}):
         with pytest.raises(ConfigError, match=f"is candidate {ITEMS[1].cid}: this folder is no way round its label"):
             guarded.build("mixed", *([] if options else [sheet]), **options)
+
+
+def test_18_a_base_with_copies_of_the_stores_pictures_and_the_models_boxes(guarded: Guarded) -> None:
+    guarded.export("coco")
+    sheet = a_folder(guarded.folder / "street", train=[100])
+    copy = picture(CAR, scene=1, quality=60, scale=0.5)
+    add_picture(guarded.folder / "street", "train", "copy", copy, CAR)
+    assert guarded.build("drawn", sheet).card.images["train"]["base"] == 2
+    guess = [(row.name, row.xyxy) for row in ITEMS[1].meta.detections]
+    add_picture(guarded.folder / "street", "train", "copy", copy, guess)
+    with pytest.raises(ConfigError, match=f"shows candidate {ITEMS[1].cid}, with the model's boxes to the last digit"):
+        guarded.build("guessed", sheet)
 
 
 def test_19_synthetic_pictures_beyond_their_cap_or_to_be_judged_by(guarded: Guarded) -> None:

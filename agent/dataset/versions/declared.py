@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from agent.collector import LabelStore
 from agent.dataset.export import BATCH_FILE
-from agent.dataset.looks import look
+from agent.dataset.looks import Looks, look
 from agent.dataset.names import names_of, read_yaml
+from agent.dataset.tasks import rows_of
 from agent.dataset.versions.draft import Draft, file_hash
 from agent.dataset.versions.record import Origin, Sample, count, label_text, parse_label
 from agent.errors import ConfigError, LabelError
@@ -27,6 +28,10 @@ from agent.errors import ConfigError, LabelError
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _PREDICTED = re.compile(r"predict(ions?|ed)?\d*|(.*_)?auto_?annotate(_labels)?|pre_?annotations?", re.IGNORECASE)
 """Names of folders that Ultralytics' `predict` and `auto_annotate`, and people, keep a model's output in."""
+
+Box: TypeAlias = tuple[float, float, float, float]
+SAME_SHARE = 1e-4
+"""Of the picture: what rounding moves a side by at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ def read_folder(
             if number % 500 == 0:
                 progress(f"{folder.sheet}: {number} of {len(found)} pictures")
     _refuse_candidates(drafts, store)
+    _refuse_guesses(drafts, store, names)
     digest = hashlib.sha256()
     for each in sorted(f"{draft.sample.sha256} {draft.sample.label_sha256}\n" for draft in drafts):
         digest.update(each.encode())
@@ -164,3 +170,20 @@ def _refuse_candidates(drafts: Sequence[Draft], store: LabelStore) -> None:
     for sha256, cid in store.having(list(paths)).items():
         what = f"{paths[sha256]} is candidate {cid}: this folder is no way round its label"
         raise ConfigError(what, remedy="take it out, label it, and `tailkeeper dataset import` the result")
+
+
+def _refuse_guesses(drafts: Sequence[Draft], store: LabelStore, names: Sequence[str]) -> None:
+    """Raise ConfigError for a copy of a candidate's picture, in another size or quality, with the model's boxes."""
+    looks, rows = Looks(), rows_of(store.folder)
+    for row in store.rows("c.cid, look", "look IS NOT NULL"):
+        looks.add(row["cid"], row["look"])
+    for draft in drafts:
+        objects = parse_label(draft.text(), names, str(draft.picture))
+        for cid in looks.like(draft.look) if objects else ():
+            if all(any(_same(mine, guess) for guess in rows(cid)[1]) for mine in objects):
+                what = f"{draft.picture} shows candidate {cid}, with the model's boxes to the last digit"
+                raise ConfigError(what, remedy="have people label it, and `tailkeeper dataset import` the result")
+
+
+def _same(one: tuple[str, Box], other: tuple[str, Box]) -> bool:
+    return one[0] == other[0] and all(abs(a - b) <= SAME_SHARE for a, b in zip(one[1], other[1], strict=True))
