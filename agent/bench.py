@@ -134,7 +134,7 @@ def run_bench(
         settings = _configuration(source or str(_street(folder / "street")), model or MODEL, threads, folder)
         detector = Detector.from_settings(settings.model)
         other = Detector.from_settings(settings.model.model_copy(update={"path": compare})) if compare else None
-        with _pipeline(settings, detector, folder) as pipeline:
+        with _pipeline(settings, detector, folder, PICTURES if other else 0) as pipeline:
             turns = max(3, round(seconds / (TURN_S * (3 if other else 2))))
             progress("warming up")
             pipeline.turn(TURN_S)
@@ -171,12 +171,13 @@ def _configuration(source: str, model: Path, threads: int, folder: Path) -> Sett
 class _Pipeline(Watch):
     """Loop 1 with a watch in its hand."""
 
-    def __init__(self, cameras: Cameras, parts: Parts, spool: Spool, health: Health) -> None:
+    def __init__(self, cameras: Cameras, parts: Parts, spool: Spool, health: Health, keep: int) -> None:
         super().__init__(cameras, parts, keep=lambda _, item: spool.put(item), health=health, clock=SystemClock())
         self.frame_s: list[float] = []
         self.select_s = 0.0
         self.latest: list[Image] = []
-        self._counters = health.counters
+        """Of the camera, for a comparison."""
+        self._counters, self._keep_latest = health.counters, keep
 
     def turn(self, seconds: float) -> float:
         """Frames per second over about so many seconds; 0 where none came."""
@@ -194,16 +195,16 @@ class _Pipeline(Watch):
         begun = time.perf_counter()
         super().consider(frame, rows, embedding)
         self.select_s += time.perf_counter() - begun
-        self.latest = [*self.latest[1 - PICTURES :], frame.image]
+        self.latest = [*self.latest, frame.image][-self._keep_latest :] if self._keep_latest else []
 
 
 @contextlib.contextmanager
-def _pipeline(settings: Settings, detector: Detector, folder: Path) -> Iterator[_Pipeline]:
+def _pipeline(settings: Settings, detector: Detector, folder: Path, keep: int) -> Iterator[_Pipeline]:
     clock = SystemClock()
     spool = Spool(folder / "spool", settings.spool, clock)
     spool.recover()
     with contextlib.closing(spool), contextlib.closing(open_cameras(settings.cameras, clock)) as cameras:
-        yield _Pipeline(cameras, make_parts(settings, detector, clock), spool, Health(clock, folder))
+        yield _Pipeline(cameras, make_parts(settings, detector, clock), spool, Health(clock, folder), keep)
 
 
 def _alternate(

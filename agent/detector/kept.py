@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import logging
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime as ort
@@ -22,9 +23,31 @@ KEPT = 3
 """Graphs in the folder: of the model that runs, its predecessor and its successor."""
 
 
-def optimised(onnx: bytes, sha256: str, folder: Path) -> bytes | None:
-    """The optimised graph of the model with these bytes and sha256; None where it can neither be read nor made."""
+def start(
+    make: Callable[[bytes], ort.InferenceSession], onnx: bytes, sha256: str, options: ort.SessionOptions, folder: Path
+) -> ort.InferenceSession:
+    """`make` a session with these options of the model with these bytes and sha256, or of its graph in `folder`.
+
+    The graph is kept on the way; where it cannot be, the model starts all the same.
+    """
     name = hashlib.sha256("|".join((sha256, ort.__version__, _processor())).encode()).hexdigest()[:16]
+    if (graph := _read(folder, name)) is not None:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return make(graph)
+    temporary = folder / f"{name}{durable.TEMPORARY}"
+    try:
+        durable.make_folder(folder)
+        options.optimized_model_filepath = str(temporary)
+        session = make(onnx)
+        _keep(temporary, name)
+    except Exception as error:  # noqa: BLE001 - a full disk, or what ONNX Runtime makes of it
+        log.warning("optimised graph not kept", extra={"error": str(error)[:300]})
+        options.optimized_model_filepath = ""
+        return make(onnx)
+    return session
+
+
+def _read(folder: Path, name: str) -> bytes | None:
     for path in folder.glob(f"{name}-*.onnx"):
         with contextlib.suppress(OSError):
             graph = path.read_bytes()
@@ -32,28 +55,16 @@ def optimised(onnx: bytes, sha256: str, folder: Path) -> bytes | None:
                 return graph
             log.warning("kept graph is damaged", extra={"path": str(path)})
             path.unlink()
-    try:
-        return _make(onnx, name, folder)
-    except Exception as error:  # noqa: BLE001 - a full disk, or what ONNX Runtime makes of it: the start goes on without
-        log.warning("optimised graph not kept", extra={"error": str(error)[:300]})
-        return None
+    return None
 
 
-def _make(onnx: bytes, name: str, folder: Path) -> bytes:
-    durable.make_folder(folder)
-    temporary = folder / f"{name}{durable.TEMPORARY}"
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # it warns that the graph is for this kind of processor
-    options.optimized_model_filepath = str(temporary)
-    ort.InferenceSession(onnx, options, providers=["CPUExecutionProvider"], read_config_from_model=0)
-    graph = temporary.read_bytes()
-    temporary.unlink()
-    durable.write(folder / f"{name}-{hashlib.sha256(graph).hexdigest()}.onnx", graph)
+def _keep(temporary: Path, name: str) -> None:
+    """Give the file its name. Not durable on purpose: damage is noticed, and a start must not wait for the disk."""
+    folder = temporary.parent
+    temporary.rename(folder / f"{name}-{hashlib.sha256(temporary.read_bytes()).hexdigest()}.onnx")
     newest = sorted(folder.glob("*.onnx"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in newest[KEPT:]:
         path.unlink(missing_ok=True)
-    return graph
 
 
 def _processor() -> str:

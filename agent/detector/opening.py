@@ -24,8 +24,8 @@ from pathlib import Path
 import onnxruntime as ort
 
 from agent.bundle import Bundle
+from agent.detector import kept
 from agent.detector.graph import EXPORT_REMEDY
-from agent.detector.kept import optimised
 from agent.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -108,11 +108,14 @@ def _session(bundle: Bundle, providers: Chosen, threads: int, cache: Path | None
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # what was verified, no other format
-    onnx = bundle.onnx
-    if cache and providers[0][0] == "CPUExecutionProvider" and (graph := optimised(onnx, bundle.sha256, cache)):
-        onnx, options.graph_optimization_level = graph, ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # Its own fallback prints to standard output; its configuration from the model would override ours.
-    return ort.InferenceSession(onnx, options, providers=providers, enable_fallback=0, read_config_from_model=0)
+
+    def make(onnx: bytes) -> ort.InferenceSession:
+        # Its own fallback prints to standard output; its configuration from the model would override ours.
+        return ort.InferenceSession(onnx, options, providers=providers, enable_fallback=0, read_config_from_model=0)
+
+    if cache and providers[0][0] == "CPUExecutionProvider":
+        return kept.start(make, bundle.onnx, bundle.sha256, options, cache)
+    return make(bundle.onnx)
 
 
 def first_line(error: Exception) -> str:

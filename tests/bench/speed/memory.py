@@ -19,8 +19,8 @@ def watched(folder: Path, port: int, model: Path, video: Path, threads: int, min
     """Peak in MB of `tailkeeper run` at full speed, and how many MB an hour it grew over the second half."""
     config = folder / "agent.toml"
     text = CONFIG.format(folder=folder, port=port, video=video, model=model, threads=threads)
-    limits = "budget = 0.02\nstill_s = 0.0\nframes_per_day = 0\nbytes_per_day = 0\nlabels_per_day = 0"
-    config.write_text(text.replace("fps = 5.0", "fps = 0.0").replace("budget = 1.0", limits))
+    text = text.replace("fps = 5.0", "fps = 0.0").replace("budget = 1.0", "budget = 0.02\nstill_s = 0.0")
+    config.write_text(text)
     samples: list[tuple[float, float]] = []
     begun = time.monotonic()
     command = [sys.executable, "-m", "agent", "run", "--config", str(config)]

@@ -31,6 +31,9 @@ loop = true
 path = "{model}"
 threads = {threads}
 [selection]
+frames_per_day = 0
+bytes_per_day = 0
+labels_per_day = 0
 budget = 1.0
 """
 PAUSE_S = 0.002
