@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,7 +14,9 @@ import numpy as np
 from agent.camera.capture import open_capture
 from agent.errors import CameraError, ConfigError
 from agent.records import Image
-from agent.world import World
+
+if TYPE_CHECKING:
+    from agent.world import World
 
 log = logging.getLogger(__name__)
 

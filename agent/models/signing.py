@@ -1,4 +1,7 @@
-"""Who may say which model a device runs: ed25519 keys (RFC 8032), and signatures over a manifest's exact bytes."""
+"""Who may say which model a device runs: ed25519 keys (RFC 8032), and signatures over a manifest's exact bytes.
+
+Cryptography is imported where it is used: a device that gets no model does without its 7 MB.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,14 @@ import binascii
 import os
 from collections.abc import Sequence
 from pathlib import Path
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import TYPE_CHECKING
 
 from agent import durable
 from agent.bundle import MANIFEST_FILE, SIGNATURE_FILE, read_bundle
 from agent.errors import ModelError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 
 def keygen(path: Path) -> str:
@@ -22,6 +25,9 @@ def keygen(path: Path) -> str:
 
     Raises ModelError where the file exists: a key that is overwritten leaves a fleet that trusts nobody.
     """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     key = Ed25519PrivateKey.generate()
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -58,6 +64,9 @@ def verify(manifest: bytes, signature: str, trusted: Sequence[str]) -> str:
         raise ModelError("no key is trusted", remedy="list the public key in model.trusted_keys of the device")
     if not signature:
         raise ModelError("the manifest is not signed", remedy="sign the bundle with `tailkeeper model sign`")
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     raw = _decode(signature, "signature")
     for text in trusted:
         try:
@@ -78,6 +87,9 @@ def _decode(text: str, what: str) -> bytes:
 
 
 def _private_key(path: Path) -> Ed25519PrivateKey:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
