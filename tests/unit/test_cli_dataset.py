@@ -76,9 +76,32 @@ def test_an_import_that_takes_nothing_fails(run: Run, tmp_path: Path, capsys: py
     assert "not JSON" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [("export", "excel", "out"), ("import", "label-studio", "nowhere.json")])
-def test_wrong_usage_is_said(run: Run, words: tuple[str, ...]) -> None:
-    assert run(*words) == 2
+WRONG = {
+    ("export", "excel", "out"): "one of label-studio, cvat, coco, ultralytics",
+    ("export", "coco", "batch", "--classes", "nowhere"): "name a data.yaml, a bundle or a list of names",
+    ("import", "label-studio", "nowhere.json"): "name the file that the tool exported",
+    ("import", "spool", "nowhere"): "name the folder with images/ and meta/",
+    ("build", "--out", "sets"): "import labels, or name a --base",
+    ("build", "--out", "sets", "--base", "nowhere.yaml"): "name a data.yaml",
+    ("build", "--out", "sets", "--again", "nowhere.json"): "name its card.json",
+    ("verify", "nowhere"): "name a folder that `dataset build` made",
+}
+
+
+@pytest.mark.parametrize(("words", "remedy"), WRONG.items(), ids=map(" ".join, WRONG))
+def test_wrong_usage_is_said_with_its_remedy(
+    run: Run,
+    words: tuple[str, ...],
+    remedy: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["dataset", *words, "--config", str(tmp_path / "agent.toml")]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("tailkeeper: ")
+    assert said.endswith(remedy)
 
 
 def test_versions_are_built_proved_and_compared(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
