@@ -58,7 +58,13 @@ def _add_export(model: Commands) -> None:
     parser.add_argument(
         "--embedding", action="store_true", help="also one vector per frame, by which selection compares whole frames"
     )
-    parser.add_argument("--half", action="store_true", help="16 bits per number: half the size")
+    smaller = parser.add_mutually_exclusive_group()
+    smaller.add_argument("--half", action="store_true", help="16 bits per number: half the size")
+    smaller.add_argument(
+        "--int8",
+        action="store_true",
+        help="8 bits, calibrated on --samples: see with `tailkeeper bench --compare` first",
+    )
     parser.add_argument(
         "--data", type=Path, metavar="F", help="data.yaml of the training set: labelled objects per class"
     )
@@ -93,6 +99,7 @@ def _export(arguments: argparse.Namespace) -> int:
             facts,
             embedding=arguments.embedding,
             half=arguments.half,
+            int8=arguments.int8,
             samples=images_in(arguments.samples) if arguments.samples else (),
         )
     document = manifest.model_dump(mode="json", exclude={"golden"}) | {"out": out, "difference": worst}

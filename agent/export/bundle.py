@@ -122,21 +122,31 @@ def export_bundle(
     *,
     embedding: bool = False,
     half: bool = False,
+    int8: bool = False,
     samples: Sequence[Path] = (),
 ) -> tuple[Manifest, float]:
     """Export an Ultralytics checkpoint into a bundle folder; `imgsz` is a side or (height, width) in pixels.
 
     With `embedding` the model also says, in one vector, what the whole picture looks like. With `half` its numbers have
-    16 bits: half the bytes to send, about the same speed on an x86 CPU. Checkpoint and export see the `samples`
-    (default: Ultralytics' own pictures); returned with the manifest is by how much their confidences differ at most.
-    Raises ModelError where that is too much, or for what is no detector; then nothing is written.
+    16 bits: half the bytes to send, about the same speed on an x86 CPU. With `int8` it is quantised, calibrated on the
+    `samples`. Checkpoint and export see the samples (default: Ultralytics' own pictures); returned with the manifest is
+    by how much their confidences differ at most. Raises ModelError where that is too much (for `int8` whoever compares
+    on the device decides), or for what is no detector; then nothing is written.
     """
     with tempfile.TemporaryDirectory() as room:
         exported = export_checkpoint(ckpt, Path(room) / MODEL_FILE, imgsz, embedding=embedding, half=half)
+        if int8:
+            from agent.export.int8 import quantise
+
+            exported = quantise(exported, Path(room) / "int8.onnx", _size(imgsz), samples)
         onnx = exported.read_bytes()
-        tolerance = GOLDEN_TOLERANCE.conf if half else parity.TOLERANCE
+        tolerance = 1.0 if int8 else GOLDEN_TOLERANCE.conf if half else parity.TOLERANCE
         worst = parity.check(ckpt, onnx, samples or parity.sample_images(), tolerance)
     return write_bundle(folder, onnx, facts), worst
+
+
+def _size(imgsz: int | tuple[int, int]) -> tuple[int, int]:
+    return (imgsz, imgsz) if isinstance(imgsz, int) else imgsz
 
 
 def golden_frames(detector: Detector, images: Sequence[Image], count: int) -> tuple[Golden, ...]:
