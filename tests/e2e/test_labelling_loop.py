@@ -131,20 +131,6 @@ def assert_built(folder: Path, given: Mapping[str, Answer]) -> None:
         assert sorted(NAMES[int(columns[0])] for columns in lines) == sorted(box.name for box in answer.boxes)
 
 
-TRAIN = """
-import sys
-from types import ModuleType
-from ultralytics import YOLO
-try:
-    import torchvision
-except RuntimeError:  # beside a PyTorch of another build; an end-to-end model needs none of its operators
-    sys.modules["torchvision"] = ModuleType("torchvision")
-model = YOLO("yolo26n.yaml")
-model.train(data=sys.argv[1], epochs=1, imgsz=160, batch=4, workers=0, device="cpu", project=sys.argv[2], plots=False)
-print("classes", len(model.val(data=sys.argv[1], imgsz=160, workers=0, device="cpu", plots=False).names))
-"""
-
-
 @pytest.mark.timeout(240)
 def test_ultralytics_trains_and_validates_what_was_built(
     tmp_path: Path, store: Path, answers: dict[str, Answer], tailkeeper: Tailkeeper
@@ -156,8 +142,10 @@ def test_ultralytics_trains_and_validates_what_was_built(
     assert tailkeeper("dataset", "import", "label-studio", path, *common).status == 0
     built: Any = tailkeeper("dataset", "build", "--out", "sets", "--val-share", "0.4", *common).json
     sheet = tmp_path / built["folder"] / "data.yaml"
-    command = [sys.executable, "-c", TRAIN, str(sheet), str(tmp_path / "runs")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    command = [sys.executable, "-m", "tests.labelling.train", str(sheet), str(tmp_path / "runs")]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=200, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"classes {len(NAMES)}" in done.stdout
     for cache in (tmp_path / built["folder"] / "labels").glob("*.cache"):  # all that a training leaves behind

@@ -20,11 +20,13 @@ from agent.export.frames import render_set
 from agent.fleet.bundle import update_of
 from agent.models import keygen, sign
 from agent.world.classes import NAMES
+from tests.fakes.vision import lend_torchvision
 
 ultralytics = pytest.importorskip("ultralytics", reason="ultralytics is a workstation extra")
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.filterwarnings("ignore")
 """Of PyTorch, about the exporter that Ultralytics uses."""
+lend_torchvision()
 SHIPPED = Path(__file__).resolve().parents[2] / "agent" / "world" / "model"
 
 
