@@ -119,7 +119,7 @@ def standing(revisions: Sequence[Revision]) -> Standing:
     newest = max(last.values(), key=lambda each: (each.when, each.revision))
     if any(each.partial for each in last.values()):
         return Standing("partial")
-    if not all(agree(newest, each) for each in last.values()):
+    if not all(agree(newest, each) for each in last.values() if each is not newest):
         return Standing("conflict")
     return Standing("labelled" if newest.verdict == "useful" else newest.verdict, newest.revision)
 

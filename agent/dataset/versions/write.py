@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from agent import durable
 from agent.dataset.versions import card as card_text
 from agent.dataset.versions.draft import Draft
 from agent.dataset.versions.groups import Placed
@@ -60,7 +61,7 @@ def write(
         (temporary / file).chmod(FINAL)
     os.sync()  # thousands of small files at once: one by one they would take minutes
     temporary.rename(out / name)
-    os.sync()
+    durable.sync_folder(out)
     return read_version(out / name)
 
 
