@@ -225,7 +225,8 @@ class Ingest:
     def _verified(self, wholes: Sequence[_Whole], outcome: Outcome) -> list[Item]:
         """Those that are what they claim to be, each once; the pictures are judged side by side."""
         items: dict[str, Item] = {}
-        for whole, fault in zip(wholes, self._judges.map(_fault, wholes), strict=True):
+        judged = self._judges.map(_fault, wholes) if len(wholes) > 1 else map(_fault, wholes)
+        for whole, fault in zip(wholes, judged, strict=True):
             if not fault:
                 items[whole.header.cid] = Item(whole.header.cid, whole.image, whole.header.sha256, whole.meta)
             elif fault == DAMAGED:

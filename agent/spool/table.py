@@ -30,7 +30,8 @@ _GROUP = 128
 _GROUP_S = 5.0
 """Seconds that a change waits for its commit, until the next call: an item that is delivered at once costs none."""
 _REMOVALS = 16
-"""Files that are removed together, where so many come within `_GROUP_S`: each alone costs the disk a commit."""
+"""Files that are removed together, where so many come within `_GROUP_S`: each alone costs the disk a commit, and many
+more at once would hold uploads up for some ten milliseconds."""
 _QUIET_S = 600.0
 """Seconds without a commit after which spool time is saved, and that new rows wait: their files are as good."""
 _DUE_S = 3600.0
@@ -106,7 +107,7 @@ class Table:
         """Make all changes durable, then remove the files of deleted rows. False while the disk refuses."""
         done = self._commit_rows()
         if done:
-            self._remove_gone()
+            self._remove_gone(len(self._gone))
         return done
 
     def _commit_rows(self) -> bool:
@@ -227,12 +228,12 @@ class Table:
         if index.changes >= _GROUP or waited >= _GROUP_S or now - self._committed >= _QUIET_S:
             self._commit_rows()
         if len(self._gone) >= _REMOVALS or any(now - since >= _GROUP_S for since in self._gone.values()):
-            self._remove_gone()
+            self._remove_gone(_REMOVALS)
 
     def _commit_on_full_disk(self, index: Index) -> bool:
         """Files go before their rows, and the reserve is given up; True when the commit then succeeds."""
         self._gone = dict.fromkeys(self.leaving, 0.0)
-        self._remove_gone()
+        self._remove_gone(len(self._gone))
         self._reserve.release()
         try:
             index.commit(self.ledger.to_save())
@@ -240,13 +241,13 @@ class Table:
             return False
         return True
 
-    def _remove_gone(self) -> None:
-        """Remove the files whose rows are gone."""
-        for cid in self._gone:
+    def _remove_gone(self, count: int) -> None:
+        """Remove so many of the files whose rows are gone, the oldest first."""
+        some = list(self._gone)[:count]
+        for cid in some:
             with contextlib.suppress(OSError):  # read-only: the next recovery adopts it, and it is sent once more
                 self._files.remove(cid)
-            del self.leaving[cid]
+            del self.leaving[cid], self._gone[cid]
             self._trace("commit.file")
-        if self._gone:
-            self._gone.clear()
+        if some and not self._gone:
             self._trace("commit.files")
