@@ -15,6 +15,7 @@ from agent.records import Item
 from agent.settings import SpoolSettings, UplinkSettings
 from agent.spool import Spool, listing
 from agent.uplink import ROWS, Uplink
+from agent.uplink.loop import AHEAD
 from agent.wire import Ack, Topics
 from tests.fakes.broker import FakeBroker
 from tests.fakes.clock import FakeClock
@@ -109,6 +110,27 @@ def test_items_go_highest_value_first_and_a_few_at_a_time(running: Running) -> N
     assert running.broker.candidates.empty()
     running.broker.receipt(Ack(cid=sent[0], st="stored"))
     assert running.send() not in sent
+
+
+def test_while_receipts_are_waited_for_the_next_items_are_read_and_not_sent(running: Running) -> None:
+    running.put(*(an_item(number) for number in range(12)))
+    running.broker.up()
+    for _ in range(ROWS):
+        running.send()
+    wait_until(lambda: len(running.uplink._rows) == ROWS + AHEAD, "read ahead")
+    assert running.broker.candidates.empty()
+    assert running.count("sent") == ROWS
+    running.broker.down(dropped=False)
+    wait_until(lambda: len(running.uplink._rows) == ROWS, "ready again")
+
+
+def test_while_parts_wait_for_the_link_nothing_is_read_ahead(running: Running) -> None:
+    running.broker.window = 2
+    running.put(*(an_item(number, size=300_000) for number in range(8)))
+    running.broker.up()
+    running.broker.next()
+    running.settle()
+    assert len(running.uplink._rows) == ROWS
 
 
 def test_a_large_item_goes_in_chunks_within_the_window(running: Running) -> None:
