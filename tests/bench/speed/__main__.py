@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -95,9 +97,9 @@ def still(ground: Ground) -> Iterator[str]:
 def start(ground: Ground) -> Iterator[str]:
     """Cold start to the first detection."""
     took = starts(ground.folder, ground.port, ground.model, ground.clip, 2, ground.options.starts)
-    yield f"seconds, medians of {ground.options.starts}: bare {took['bare']:.2f}, tailkeeper run {took['first']:.2f} "
-    yield f"({took['first'] / took['bare']:.2f} x), with the graph kept {took['again']:.2f} "
-    yield f"({took['again'] / took['bare']:.2f} x)"
+    first, again = took["first"] / took["bare"], took["again"] / took["bare"]
+    yield f"medians of {ground.options.starts}: bare {took['bare']:.2f} s, tailkeeper run {took['first']:.2f} s"
+    yield f"({first:.2f} x), with its graph kept {took['again']:.2f} s ({again:.2f} x)"
 
 
 def memory(ground: Ground) -> Iterator[str]:
@@ -107,9 +109,9 @@ def memory(ground: Ground) -> Iterator[str]:
         least = bare.turn(5)["peak_mb"]
     bare.close()
     took = watched(ground.folder, ground.port, ground.model, ground.clip, 2, ground.options.minutes)
-    yield f"bare session with OpenCV {least:.0f} MB, tailkeeper run {took['peak_mb']:.0f} MB at its peak in "
-    yield f"{ground.options.minutes:g} minutes: {took['peak_mb'] / least:.2f} x, "
-    yield f"{took['mb_per_hour']:+.1f} MB/h in the second half"
+    yield f"bare session with OpenCV {least:.0f} MB; tailkeeper run {took['peak_mb']:.0f} MB at its peak"
+    yield f"({took['peak_mb'] / least:.2f} x) in {ground.options.minutes:g} minutes, {took['mb_per_hour']:+.1f} MB/h"
+    yield "in the second half"
 
 
 PARTS: dict[str, Callable[[Ground], Iterator[str]]] = {
@@ -155,6 +157,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="of the look at memory")
     options = parser.parse_args()
     os.environ["MALLOC_ARENA_MAX"] = "2"  # as in the unit
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and what was started ends as well
     os.setpgid(0, 0)  # so that our own processes can be told from others
     with _ground(options) as ground:
         for name in options.parts or PARTS:

@@ -25,12 +25,14 @@ def watched(folder: Path, port: int, model: Path, video: Path, threads: int, min
     begun = time.monotonic()
     command = [sys.executable, "-m", "agent", "run", "--config", str(config)]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL) as child:
-        status = Path(f"/proc/{child.pid}/status")
-        while (elapsed := time.monotonic() - begun) < minutes * 60:
-            time.sleep(SAMPLE_S)
-            samples.append((elapsed, _mb(status, "VmRSS")))
-        peak = _mb(status, "VmHWM")
-        child.terminate()
+        try:
+            status = Path(f"/proc/{child.pid}/status")
+            while (elapsed := time.monotonic() - begun) < minutes * 60:
+                time.sleep(SAMPLE_S)
+                samples.append((elapsed, _mb(status, "VmRSS")))
+            peak = _mb(status, "VmHWM")
+        finally:
+            child.terminate()
     t, mb = np.array(samples[len(samples) // 2 :]).T
     return {"peak_mb": peak, "mb_per_hour": round(float(np.polyfit(t, mb, 1)[0]) * 3600, 1)}
 

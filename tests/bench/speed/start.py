@@ -58,11 +58,12 @@ def agent_s(folder: Path, port: int, model: Path, video: Path, threads: int) -> 
     begun = time.perf_counter()
     command = [sys.executable, "-m", "agent", "run", "--config", str(config)]
     with subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL) as child:
-        while _spooled(folder) <= before and time.perf_counter() - begun < LIMIT_S:
-            time.sleep(PAUSE_S)
-        elapsed = time.perf_counter() - begun
-        child.terminate()
-    return elapsed
+        try:
+            while _spooled(folder) <= before and time.perf_counter() - begun < LIMIT_S:
+                time.sleep(PAUSE_S)
+            return time.perf_counter() - begun
+        finally:
+            child.terminate()
 
 
 def starts(folder: Path, port: int, model: Path, video: Path, threads: int, rounds: int) -> dict[str, float]:
