@@ -88,6 +88,7 @@ class Soak:
     events: Counter[str] = field(default_factory=Counter)
     heal_s: list[float] = field(default_factory=list)
     warm: bool = False
+    """The collector is killed no more: it has to be warm itself before memory counts."""
     version: int = 0
 
     def start(self, name: str) -> None:
@@ -261,7 +262,7 @@ def run(soak: Soak, seconds: float, keep: Callable[[str], object]) -> None:
     begin = time.monotonic()
     heal(soak)
     while (passed := time.monotonic() - begin) < seconds:
-        soak.warm = passed > seconds / 3
+        soak.warm = passed > seconds / 6
         for event in soak.rng.sample(DECK, len(DECK)):
             event(soak)
             soak.events[event.__name__] += 1

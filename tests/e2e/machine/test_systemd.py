@@ -24,12 +24,12 @@ import sys, threading
 from pathlib import Path
 import agent.cli
 from agent.detector import Detector
-detect = Detector.detect
+look = Detector.look
 def wedge(self, image):
     if Path("/run/wedge").exists():
         threading.Event().wait()
-    return detect(self, image)
-Detector.detect = wedge
+    return look(self, image)
+Detector.look = wedge
 sys.exit(agent.cli.main())
 """
 """The agent with a detector that hangs for ever once /run/wedge is there; everything else goes on turning."""
