@@ -74,7 +74,7 @@ bench-speed bench-world bench-delivery bench-outage bench-fleet bench-dataset: b
 bench-tailstream: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.bench.tailstream --ablation
 
-## make bench-collapse retraining, round after round, on four kinds of labels (an hour and a half of one core; goes on where it was); build/collapse.*
+## make bench-collapse retraining, round after round, on four kinds of labels (an hour of one core; goes on where it was); build/collapse.*
 bench-collapse: $(EXPORT)/.installed
 	$(EXPORT)/bin/python -m tests.bench.collapse $(if $(WORK),--work '$(WORK)')
 
