@@ -1,15 +1,18 @@
 """How ONNX Runtime is set up: providers in a stated order, threads, and the optimised graph that is kept.
 
-Measured with YOLO26n at 640 on two x86 cores, onnxruntime 1.28 (milliseconds per frame alone / while another program
-keeps one core busy, and CPU milliseconds per frame alone):
+How long threads spin between operators before they sleep is a trade. YOLO26n at 640, two x86 cores of a virtual
+machine, onnxruntime 1.28, milliseconds per frame:
 
-| threads wait for each other | alone | beside another program | CPU |
+| threads wait for each other | quiet machine | another program on one core | on both cores |
 |---|---|---|---|
-| sleeping (`allow_spinning` 0) | 29.2 | 39.8 | 38.8 |
-| spinning without limit (ONNX Runtime's default) | 26.2 | 102.2 | 44.2 |
-| spinning for at most 100 us (what is used here) | 25.5 | 45.9 | 41.4 |
+| sleeping (`allow_spinning` 0) | 29.2 | 39.8 | 38 |
+| spinning for at most 100 us | 25.5 to 28.8 | 45.9 | 50 |
+| spinning for at most 1000 us (the default of `model.spin_us`) | 27.0 | 57.9 | 212 |
+| spinning without limit (ONNX Runtime's default) | 22.9 to 26.2 | 102.2 | 245 |
 
-Gaps between operators are shorter than that; a thread whose partner was sent away by the system gives up in time.
+On a quiet virtual machine a core that sleeps wakes so late that 100 us cost a fifth of the rate; beside other programs,
+spinning takes the time away from the very thread that is waited for. No thread spins once the inference has ended: the
+idle processor stays cool.
 Memory patterns put a second copy of all activations beside the arena's own: without them the process is 35 MB smaller
 (157 instead of 192 MB with OpenCV loaded) and no slower.
 """
@@ -32,8 +35,6 @@ log = logging.getLogger(__name__)
 
 PROVIDERS = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
 """In order of preference; which of them are there depends on the onnxruntime that is installed."""
-SPIN_US = 100
-
 Chosen = list[tuple[str, dict[str, str]]]
 """Providers with their options, the preferred one first."""
 
@@ -76,7 +77,7 @@ def _full_name(wanted: str, available: Sequence[str]) -> str:
 
 
 def open_session(
-    bundle: Bundle, where: str, providers: Chosen, threads: int, cache: Path | None
+    bundle: Bundle, where: str, providers: Chosen, threads: int, spin_us: int, cache: Path | None
 ) -> ort.InferenceSession:
     """A session on the first of `providers` that starts; raises ModelError when none does.
 
@@ -85,7 +86,7 @@ def open_session(
     reason = "no provider is asked for"
     for at, (provider, _) in enumerate(providers):
         try:
-            session = _session(bundle, providers[at:], threads, cache)
+            session = _session(bundle, providers[at:], threads, spin_us, cache)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base of their own
             reason = first_line(error)
         else:
@@ -97,15 +98,15 @@ def open_session(
     raise ModelError(f"{where} cannot be loaded: {reason}", remedy=EXPORT_REMEDY)
 
 
-def _session(bundle: Bundle, providers: Chosen, threads: int, cache: Path | None) -> ort.InferenceSession:
+def _session(bundle: Bundle, providers: Chosen, threads: int, spin_us: int, cache: Path | None) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors: what matters is raised or reported
     options.enable_mem_pattern = False
     bounded = tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 26)
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if bounded else "0")
-    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN_US))
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if bounded and spin_us else "0")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin_us))
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.load_model_format", "ONNX")  # what was verified, no other format
 

@@ -34,21 +34,22 @@ class Detector:
         floor: float,
         threads: int = 0,
         providers: Sequence[str] = (),
+        spin_us: int = ModelSettings().spin_us,
         cache: Path | None = None,
     ) -> None:
         """Load a bundle folder, a bare ONNX file or the bytes of one; raises ModelError.
 
         `floor`: lowest confidence of a row. `threads`: of one inference; 0 takes every physical core that this task may
         use, which measured fastest. `providers`: ONNX Runtime's names or their first word ("cuda"); empty takes the
-        best that are there. `cache`: folder for optimised graphs and for the engines that TensorRT builds; without it
-        TensorRT is only used when asked for, because building takes minutes at every start; it runs in half precision,
-        and was not tested on a Jetson.
+        best that are there. `spin_us`: how long threads wait busily, see `opening`. `cache`: folder for optimised
+        graphs and for the engines that TensorRT builds; without it TensorRT is only used when asked for, because
+        building takes minutes at every start; it runs in half precision, and was not tested on a Jetson.
         """
         bundle = read_bundle(source)
         self._where = "the model" if isinstance(source, bytes) else str(source)
         self.floor = floor
         self.threads = threads or usable_cores()
-        self._session = open_session(bundle, self._where, choose(providers, cache), self.threads, cache)
+        self._session = open_session(bundle, self._where, choose(providers, cache), self.threads, spin_us, cache)
         self._graph = inspect(self._session, bundle, self._where)
         self.embedding: Embedding | None = self._graph.embedding
         """The model's extra output, where it has one."""
@@ -66,6 +67,7 @@ class Detector:
             floor=settings.select_floor,
             threads=settings.threads,
             providers=settings.providers,
+            spin_us=settings.spin_us,
             cache=cache,
         )
 

@@ -104,6 +104,9 @@ class ModelSettings(Section):
     """Rows between the floor and the serving threshold are where missed objects show."""
     threads: int = Field(default=0, ge=0, le=256)
     providers: tuple[str, ...] = ()
+    spin_us: int = Field(default=1000, ge=0, le=1_000_000)
+    """How long threads of the model wait busily for each other: fastest where the processor is the agent's own. Where
+    other programs keep it busy, 100 or 0 is several times as fast."""
     trusted_keys: tuple[str, ...] = ()
     trial_s: float = Field(default=600.0, gt=0)
     """A new model is compared with the one before for so long: some hundred frames at any usual rate."""

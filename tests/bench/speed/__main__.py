@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.detector.opening import SPIN_US
+from agent.settings import ModelSettings
 from tests.bench.delivery import Other, collect
 from tests.bench.speed.memory import watched
 from tests.bench.speed.start import starts
@@ -64,7 +64,7 @@ def rate(ground: Ground) -> Iterator[str]:
         agent = ground.agent(f"tailkeeper {threads}", threads, ground.clip)
         racers = [ground.bare(threads), agent]
         if threads > 1:
-            racers.append(ground.bare(threads, f"spin={SPIN_US}"))
+            racers.append(ground.bare(threads, f"spin={ModelSettings().spin_us}"))
             if python := ground.options.ultralytics:
                 racers.append(Racer("ultralytics", "tests.bench.speed.ultra", ground.model, ground.clip, python=python))
         notes.append(f"\n{threads} threads: {ground.race(*racers)}; tailkeeper over ")
