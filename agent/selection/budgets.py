@@ -3,7 +3,8 @@
 Frames: every considered frame earns each lane its share of the budget; a pick costs one. What is not spent is carried,
 up to two windows' worth: a still scene is not uploaded again later to fill a quota. A lane may pick while it has
 anything left and the camera as a whole has a full token, so the long-run share is never exceeded and nothing is lost to
-rounding. Canary draws are random and never refused; the other lanes wait until what they overspent is earned again.
+rounding. Canary draws are random and never refused: over a day there are some dozens too many or too few. What a lane
+earns beyond what it may carry therefore pays the debts of others, or is theirs to spend.
 
 Days: each limit is a token bucket whose capacity plus a day's filling is the limit, so no 24 hours can exceed it,
 whichever they are, and nothing is spent by nine in the morning. The capacity is never less than one candidate.
@@ -107,15 +108,28 @@ class Budget:
 
     def earn(self, seconds: float | None) -> None:
         """One more considered frame, `seconds` after the one before; None or nonsense for the first one or a jump."""
-        shares = self.policy.shares
+        spare = 0.0
         for lane in EARNING:
-            share = float(getattr(shares, lane)) * self.policy.budget
-            cap = _DEBT_WINDOWS * share * self.policy.window_frames
-            self.balance[lane] = min(self.balance[lane] + share, max(cap, 1.0))
+            share, kept = self._share(lane), min(self.balance[lane] + self._share(lane), self._most(lane))
+            spare += min(share, self.balance[lane] + share - kept)
+            self.balance[lane] = kept
+        for lane in sorted(EARNING, key=self.balance.__getitem__) if spare > 0 else ():
+            gift = min(spare, self._most(lane) - self.balance[lane])
+            self.balance[lane] += gift
+            spare -= gift
         if seconds is not None and 0 < seconds < DAY_S:
             self.frame_s += _SMOOTH * (seconds - self.frame_s)
             for limit in self._limits:
                 limit.earn(seconds)
+
+    def _share(self, lane: Lane) -> float:
+        """What the lane earns per frame."""
+        return float(getattr(self.policy.shares, lane)) * self.policy.budget
+
+    def _most(self, lane: Lane) -> float:
+        """What the lane may carry."""
+        share = self._share(lane)
+        return max(_DEBT_WINDOWS * share * self.policy.window_frames, 1.0) if share else 0.0
 
     @property
     def pace(self) -> float:

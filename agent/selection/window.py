@@ -1,6 +1,6 @@
 """The best frames of a stretch of time: a bounded pool while the window is open, greedy picks when it ends.
 
-What is not picked competes in the next four windows as well, so that a rich stretch is not cut off at its window's end.
+What is not picked competes in the next seven windows too, so that a rich stretch is not cut off at its window's end.
 Memory: the pool holds at most `POOL_FRAMES` frames and `POOL_BYTES` of pixels per camera, whatever the window's length.
 Pixels are kept raw because only winners are worth encoding; 4K frames (25 MB) still leave room for four.
 """
@@ -15,11 +15,11 @@ from agent.records import Frame, Lane, Rows
 from agent.selection.coverage import Look, still_open
 from agent.selection.scores import Floats
 
-POOL_FRAMES = 32
+POOL_FRAMES = 48
 POOL_BYTES = 100_000_000
 _EVENT_S = 1.0
 """Frames so close in time are moments of one event: of two, one that is better in no lane is not kept."""
-_WINDOWS = 5
+_WINDOWS = 8
 """In how many windows a frame competes."""
 
 

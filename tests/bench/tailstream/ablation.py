@@ -41,7 +41,7 @@ MECHANISMS: Mapping[str, tuple[Off, ...]] = {
     "steep class weights": ((scores, "_TAIL_SLOPE", 1),),
     "more for errors on rare classes": ((scores, "_RARE_ERROR", 0.0),),
     "something for rare and right": ((scores, "_RARE_SERVED", 0.0),),
-    "competing in five windows": ((window, "_WINDOWS", 1),),
+    "competing in eight windows": ((window, "_WINDOWS", 1),),
     "one moment of an event": ((window, "_EVENT_S", -1.0),),
     "all coverage": (
         (coverage, "_SAME_PLACE", 2.0),
