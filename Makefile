@@ -70,9 +70,10 @@ bench-speed bench-world bench-delivery bench-outage bench-fleet bench-dataset: b
 	$(BIN)/python -m tests.bench.$*
 
 ## make bench-dataset 100,000 candidates: stats, export, build, verify in seconds and MB
-## make bench-tailstream selection against its rivals, with ablation, canary and cost (real stills: TAILKEEPER_ASSETS); build/tailstream.md
+## make bench-tailstream selection against its rivals, with ablation, canary and cost (real stills: TAILKEEPER_ASSETS); RESULTS.md
 bench-tailstream: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.bench.tailstream --ablation
+	cp build/tailstream.md tests/bench/tailstream/RESULTS.md
 
 ## make bench-collapse retraining, round after round, on four kinds of labels (an hour of one core; goes on where it was); build/collapse.*
 bench-collapse: $(EXPORT)/.installed

@@ -29,16 +29,20 @@ def machine() -> str:
     return f"{name}, {cores} cores, {memory:.1f} GB, {platform.system()} {platform.release()}"
 
 
+def provenance() -> str:
+    """When, on which machine and with which versions."""
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    when = datetime.now(timezone.utc)
+    return f"{when:%Y-%m-%d %H:%M} UTC; {machine()};\nPython {platform.python_version()}, {versions}\n"
+
+
 def main() -> int:
     """Exits 1 where a benchmark failed; the others are run all the same."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("names", nargs="*", default=BENCHMARKS, metavar="NAME", help=", ".join(BENCHMARKS))
     parser.add_argument("--out", type=Path, default=Path("build/bench.md"))
     options = parser.parse_args()
-    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    when = datetime.now(timezone.utc)
-    parts = [f"# Benchmarks of tailkeeper {__version__}\n\n{when:%Y-%m-%d %H:%M} UTC; {machine()};\nPython "]
-    parts[0] += f"{platform.python_version()}, {versions}\n"
+    parts = [f"# Benchmarks of tailkeeper {__version__}\n\n{provenance()}"]
     failed = False
     for name in options.names:
         print(f"# {name}", flush=True)

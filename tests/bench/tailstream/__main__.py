@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from tests.bench.__main__ import provenance
 from tests.bench.tailstream.ablation import MECHANISMS, ablated
 from tests.bench.tailstream.canary import coverage
 from tests.bench.tailstream.cost import cost
-from tests.bench.tailstream.results import OURS, Judged, Picker, Results, deltas, measure, table, verdict
+from tests.bench.tailstream.results import OURS, Judged, Picker, deltas, measure, table, verdict
 from tests.bench.tailstream.rivals import RIVALS
 from tests.bench.tailstream.streams import coco_cases, demo_cases
 
@@ -21,16 +22,16 @@ def main() -> None:
     judged = list(_judged(options))
     results = measure(judged, _policies)
     parts = [
-        f"# TailStream, {options.half} half\n",
+        f"# TailStream, {options.half} half\n\n{provenance()}",
         "UER / UTM, then their harmonic mean ± its spread over streams and draws.\n",
         table(results, [*RIVALS, OURS, "oracle"]),
         "\nHarmonic means, ours against the better of prototype and best rival:\n",
         verdict(results, RIVALS),
     ]
     if options.ablation:
-        ablation: Results = measure(judged, _ablated)
-        ablation.update({key: value for key, value in results.items() if key[2] == OURS})
-        parts += ["\nChange of the harmonic mean with one mechanism off:\n", deltas(ablation, MECHANISMS)]
+        ablation = measure(judged, _ablated, draws=1)
+        parts += ["\nChange of the harmonic mean with one mechanism off, one draw per stream:\n"]
+        parts += [deltas(ablation, MECHANISMS)]
     parts += ["\nCanary lane:\n", coverage(judged), "\nCost of selection per frame:\n", cost(judged)]
     text = "\n".join(parts) + "\n"
     print(text)
@@ -63,7 +64,7 @@ def _policies(judged: Judged) -> Mapping[str, Picker]:
 
 
 def _ablated(judged: Judged) -> Mapping[str, Picker]:
-    return {mechanism: ablated(mechanism, judged.ours) for mechanism in MECHANISMS}
+    return {OURS: judged.ours} | {mechanism: ablated(mechanism, judged.ours) for mechanism in MECHANISMS}
 
 
 if __name__ == "__main__":

@@ -54,11 +54,11 @@ class Judged:
         return {name: picker(name) for name in RIVALS} | {"oracle": lambda budget, _: oracle(self.verdicts, budget)}
 
 
-def measure(judged: Iterable[Judged], pickers: Callable[[Judged], Mapping[str, Picker]]) -> Results:
+def measure(judged: Iterable[Judged], pickers: Callable[[Judged], Mapping[str, Picker]], draws: int = DRAWS) -> Results:
     """Run policies over streams; each stream has seeds of its own, the same for all policies."""
     results: Results = defaultdict(list)
     for index, one in enumerate(judged):
-        seeds = range(DRAWS * index + 1, DRAWS * (index + 1) + 1)
+        seeds = range(DRAWS * index + 1, DRAWS * index + 1 + draws)
         for name, pick in pickers(one).items():
             for budget in BUDGETS:
                 scores = [score(one.verdicts, pick(budget, seed), budget) for seed in seeds]
