@@ -7,7 +7,7 @@ machine, onnxruntime 1.28, milliseconds per frame:
 |---|---|---|---|
 | sleeping (`allow_spinning` 0) | 29.2 | 39.8 | 38 |
 | spinning for at most 100 us | 25.5 to 28.8 | 45.9 | 50 |
-| spinning for at most 1000 us (the default of `model.spin_us`) | 27.0 | 57.9 | 212 |
+| spinning for at most 1000 us (the default of `model.spin_us`) | as without limit | 57.9 | 212 |
 | spinning without limit (ONNX Runtime's default) | 22.9 to 26.2 | 102.2 | 245 |
 
 On a quiet virtual machine a core that sleeps wakes so late that 100 us cost a fifth of the rate; beside other programs,
