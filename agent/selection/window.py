@@ -17,8 +17,6 @@ from agent.selection.scores import Floats
 
 POOL_FRAMES = 48
 POOL_BYTES = 100_000_000
-_EVENT_S = 1.0
-"""Frames so close in time are moments of one event: of two, one that is better in no lane is not kept."""
 _WINDOWS = 8
 """In how many windows a frame competes."""
 
@@ -71,27 +69,13 @@ class Window:
         self.entries.append(entry)
         room = max(2, min(POOL_FRAMES, POOL_BYTES // max(1, entry.frame.image.nbytes)))
         if len(self.entries) > room:
-            self.entries.remove(self._spare(entry))
+            self.entries.remove(self._spare())
 
-    def _spare(self, newest: Entry) -> Entry:
-        """A moment of the newest frame's event that is better in no lane; else the frame that is worth least.
-
-        Worth is the best lane's gain, relative to that lane's best frame.
-        """
-        for other in self.entries[:-1]:
-            if self._beats(other, newest):
-                return newest
-            if self._beats(newest, other):
-                return other
+    def _spare(self) -> Entry:
+        """The frame that is worth least: its best lane's gain, relative to that lane's best frame."""
         gains = np.array([[entry.gains[lane] for lane in self.lanes] for entry in self.entries])
         worth = (gains / np.maximum(gains.max(axis=0), 1e-9)).max(axis=1)
         return self.entries[int(worth.argmin())]
-
-    def _beats(self, one: Entry, other: Entry) -> bool:
-        """Whether the two are moments of one event, and `one` is worth at least as much in every lane."""
-        if one.look.scene != other.look.scene or abs(one.look.t - other.look.t) > _EVENT_S:
-            return False
-        return all(one.gains[lane] >= other.gains[lane] for lane in self.lanes)
 
     def cover(self, look: Look) -> None:
         """A frame was selected, by whichever lane: it lowers what the others add."""

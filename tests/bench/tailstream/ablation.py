@@ -42,7 +42,6 @@ MECHANISMS: Mapping[str, tuple[Off, ...]] = {
     "more for errors on rare classes": ((scores, "_RARE_ERROR", 0.0),),
     "something for rare and right": ((scores, "_RARE_SERVED", 0.0),),
     "competing in eight windows": ((window, "_WINDOWS", 1),),
-    "one moment of an event": ((window, "_EVENT_S", -1.0),),
     "all coverage": (
         (coverage, "_SAME_PLACE", 2.0),
         (coverage, "_MOVED_S", 1e-9),
