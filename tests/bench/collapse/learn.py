@@ -17,6 +17,7 @@ from typing import Any
 from agent.export.finish import INPUT
 from agent.export.onnx import export_checkpoint
 from agent.export.train_world import recipe, write_sheet
+from tests.fakes.vision import lend_torchvision
 
 SCRATCH = "yolo26n.yaml"
 RAMP = 10
@@ -50,6 +51,7 @@ class Lesson:
 
 def learn(folder: Path) -> None:
     """See each view once, in an order of the seed, and export what came out."""
+    lend_torchvision()
     from ultralytics import YOLO, settings
 
     settings.update({"sync": False})
