@@ -25,18 +25,23 @@ def add_commands(commands: Commands) -> None:
 def _add_demo(commands: Commands) -> None:
     text = "broker, agent and collector in one go, on what ships with the project"
     parser = command(commands, "demo", _demo, text, json=True)
-    parser.add_argument(
-        "--source", default="", metavar="S", help="video, folder of images, camera or URL (default: a rendered street)"
-    )
-    parser.add_argument(
-        "--model", type=Path, metavar="M", help="bundle folder or ONNX file (default: the street's own YOLO26n)"
-    )
+    _add_input(parser)
     parser.add_argument("--seconds", type=seconds, default=60.0, metavar="N", help="how long (default 60)")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="empty folder for what it makes (default: a new one below ./out)"
     )
     parser.add_argument(
         "--port", type=int, default=0, metavar="P", help="the embedded broker's port (default: a free one)"
+    )
+
+
+def _add_input(parser: argparse.ArgumentParser) -> None:
+    """What is looked at, and with which model."""
+    parser.add_argument(
+        "--source", default="", metavar="S", help="video, folder of images, camera or URL (default: a rendered street)"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="M", help="bundle folder or ONNX file (default: the street's own YOLO26n)"
     )
 
 
@@ -102,12 +107,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 def _add_bench(commands: Commands) -> None:
     text = "how fast this device is: the bare inference and the whole pipeline, alternately in one run"
     parser = command(commands, "bench", _bench, text, json=True)
-    parser.add_argument(
-        "--model", type=Path, metavar="M", help="bundle folder or ONNX file (default: the street's own)"
-    )
-    parser.add_argument(
-        "--source", default="", metavar="S", help="video, folder of images, camera or URL (default: a rendered street)"
-    )
+    _add_input(parser)
     parser.add_argument(
         "--compare", type=Path, metavar="BUNDLE", help="another model: its speed, and how far it agrees"
     )
