@@ -89,7 +89,7 @@ class Camera:
         self._clock, self._stamper, self._ready, self._rng = clock, stamper, ready, rng
         self._sampler = Sampler(settings.fps)
         self._schedule = parse_schedule(settings.schedule) if live else ()
-        self._hang_s = 3 * settings.timeout_s + 5  # opening, probing and reading may each take the time-out
+        self._hang_s = 4 * settings.timeout_s + 5  # asking, opening, probing and reading may each take the time-out
         self._frames: deque[Frame] = deque()
         self._sight = Sight()
         self._due = self._due_t = -math.inf

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from agent.camera.camera import Camera, Stamper
 from agent.camera.capture import open_capture
 from agent.camera.live import JpegChild, Stream, csi_command, picamera_command
+from agent.camera.network import NetworkStream
 from agent.camera.recorded import IMAGE_SUFFIXES, Folder, Rendered, VideoFile, check_first, images_in
 from agent.camera.source import Looped, Source
 from agent.clock import Clock
@@ -77,12 +78,10 @@ def _live(settings: CameraSettings, clock: Clock) -> Callable[[], Source]:
         return lambda: JpegChild(command, clock, settings.timeout_s + 5)
     if URL.match(source):
         address, shown = _with_password(source, settings.password), shown_source(source)
-        stream = partial(open_capture, address, timeout_s=settings.timeout_s, shown=shown)
-    else:
-        stream = partial(
-            open_capture, int(source) if source.isdigit() else source, device=True, size=size, shown=source
-        )
-    return lambda: Stream(stream, clock)
+        network = NetworkStream(address, timeout_s=settings.timeout_s, shown=shown)
+        return lambda: Stream(network.open, clock)
+    device = partial(open_capture, int(source) if source.isdigit() else source, device=True, size=size, shown=source)
+    return lambda: Stream(device, clock)
 
 
 def _with_password(url: str, password: str) -> str:

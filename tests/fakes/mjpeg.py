@@ -17,8 +17,8 @@ import numpy as np
 
 from agent.records import Image
 
-Mode = Literal["play", "blink", "freeze", "stall", "close", "garbage", "refuse"]
-"""Blink: three pictures per connection."""
+Mode = Literal["play", "blink", "freeze", "stall", "close", "garbage", "refuse", "mute"]
+"""Blink: three pictures per connection. Mute: connections are accepted, and never a word is said."""
 PICTURES_PER_S = 25
 
 
@@ -35,6 +35,9 @@ class NetworkCamera:
         """Height and width."""
         self.login = ""
         """`user:password` that is asked for."""
+        self.room: Literal["", "wait", "refuse"] = ""
+        """What becomes of a second connection where there is room for one; empty: there is room for all."""
+        self._busy = threading.Lock()
         self.connections = 0
         self.newest = time.monotonic()
         """When the last picture was sent that differed from the one before it."""
@@ -68,6 +71,19 @@ class NetworkCamera:
             self._server.server_close()
             self._server = None
 
+    @contextmanager
+    def admitting(self) -> Iterator[bool]:
+        """Around one connection: whether it is served, or turned away."""
+        self.connections += 1
+        if self.mode == "mute":
+            self.changed.wait()
+        free = not self.room or self._busy.acquire(blocking=self.room == "wait")
+        try:
+            yield free and self.mode != "refuse"
+        finally:
+            if self.room and free:
+                self._busy.release()
+
     def is_welcome(self, authorization: str | None) -> bool:
         return not self.login or authorization == f"Basic {base64.b64encode(self.login.encode()).decode()}"
 
@@ -98,13 +114,12 @@ class _HttpAnswer(BaseHTTPRequestHandler):
     camera: NetworkCamera
 
     def do_GET(self) -> None:
-        self.camera.connections += 1
-        with suppress(OSError):
-            self._serve()
+        with suppress(OSError), self.camera.admitting() as admitted:
+            self._serve(admitted)
             self.connection.shutdown(socket.SHUT_RDWR)
 
-    def _serve(self) -> None:
-        if self.camera.mode == "refuse":
+    def _serve(self, admitted: bool) -> None:
+        if not admitted:
             self.send_error(503)
             return
         if not self.camera.is_welcome(self.headers.get("Authorization")):

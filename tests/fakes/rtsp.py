@@ -20,10 +20,10 @@ _SDP = (
 
 class _RtspAnswer(socketserver.StreamRequestHandler):
     camera: NetworkCamera
+    _admitted: bool
 
     def handle(self) -> None:
-        self.camera.connections += 1
-        with suppress(OSError):
+        with suppress(OSError), self.camera.admitting() as self._admitted:
             while (method := self._answer()) not in ("", "PLAY"):
                 pass
             if method == "PLAY":
@@ -49,7 +49,7 @@ class _RtspAnswer(socketserver.StreamRequestHandler):
 
     def _reply(self, method: str, url: str, headers: dict[str, str]) -> tuple[str, list[str], str]:
         """Status, further headers and body."""
-        if self.camera.mode == "refuse":
+        if not self._admitted:
             return "503 Service Unavailable", [], ""
         if method != "OPTIONS" and not self.camera.is_welcome(headers.get("authorization")):
             return "401 Unauthorized", ['WWW-Authenticate: Basic realm="camera"'], ""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -97,6 +98,39 @@ def test_another_resolution_does_not_disturb(cameras: Cameras, device: NetworkCa
     device.start()
     _, frame = watch_until(cameras, lambda _, frame: frame is not None and frame.image.shape == (240, 320, 3))
     assert frame is not None
+
+
+@pytest.mark.parametrize("room", ["wait", "refuse"])
+def test_a_camera_with_room_for_one_connection_comes_back(
+    cameras: Cameras, device: NetworkCamera, room: Literal["wait", "refuse"]
+) -> None:
+    """Though it is asked for an answer first, over a connection of its own."""
+    watch_until(cameras, is_live)
+    device.stop()
+    device.room = room
+    watch_until(cameras, lambda health, _: health.state == "stalled")
+    device.start()
+    watch_until(cameras, is_live)
+
+
+def test_cameras_that_accept_a_connection_and_say_nothing_do_not_delay_another(device: NetworkCamera) -> None:
+    with playing(type(device)()) as mute:
+        mute.mode = "mute"
+        names = [f"mute{i}" for i in range(8)]
+        cameras = open_cameras(
+            [CameraSettings(name="gate", source=device.url, fps=20)]
+            + [CameraSettings(name=name, source=mute.url, fps=20, timeout_s=1.0) for name in names],
+            SystemClock(),
+        )
+        watch_until(cameras, is_live)
+        device.stop()
+        watch_until(cameras, lambda health, _: health.state == "stalled")
+        watch_until(cameras, lambda _, __: mute.connections > 2 * len(names))
+        device.start()
+        returned = time.monotonic()
+        watch_until(cameras, is_live)
+        assert time.monotonic() - returned < BACK_S
+        cameras.close()
 
 
 @pytest.mark.parametrize("mode", ["stall", "close", "garbage", "freeze", "refuse"])
