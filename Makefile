@@ -118,9 +118,9 @@ deb: $(VENV)/.installed-dev
 test-machine: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "root and slow" tests/e2e/machine
 
-## make soak       an accelerated year of trouble (MINUTES=30): nothing lost, memory, descriptors and threads constant
+## make soak       an accelerated year of trouble (MINUTES=30 SEED=1): nothing lost, memory, descriptors and threads constant
 soak: $(VENV)/.installed-dev
-	$(BIN)/python -m tests.bench.soak --minutes $(or $(MINUTES),30)
+	$(BIN)/python -m tests.bench.soak --minutes $(or $(MINUTES),30) --seed $(or $(SEED),1) --samples out/soak.jsonl
 
 ## make test-cameras network cameras of the tests' own, slowly: 500 reconnects, away for a minute
 test-cameras: $(VENV)/.installed-dev

@@ -138,11 +138,12 @@ class Coverage:
     def __init__(self, classes: int, length: int = COLOURS) -> None:
         """`length`: of the vectors that tell scenes apart."""
         self._frames = 0
-        self._views: Floats = np.zeros((_FRAMES, 1), np.float32)
-        self._sceneries: Floats = np.zeros((_FRAMES, length), np.float32)
+        # Full, not zeros: their memory is there from the start, and does not come page by page for as long as it takes.
+        self._views: Floats = np.full((_FRAMES, 1), 0.0, np.float32)
+        self._sceneries: Floats = np.full((_FRAMES, length), 0.0, np.float32)
         self._scenes: Ints = np.full(_FRAMES, -1, np.intp)
         self._seen: Floats = np.full(_FRAMES, -np.inf)
-        self._counts: Ints = np.zeros((_FRAMES, 2 * classes), np.intp)
+        self._counts: Ints = np.full((_FRAMES, 2 * classes), 0, np.intp)
         self._boxes: Floats = np.zeros((_OBJECTS, 4), np.float32)
         self._kinds: Ints = np.full(_OBJECTS, -1, np.intp)
         self._owner: Ints = np.zeros(_OBJECTS, np.intp)
@@ -153,7 +154,7 @@ class Coverage:
     def add(self, look: Look) -> None:
         """Remember a selected frame; of objects that are known in this view, only that they were seen again."""
         if self._views.shape[1] != len(look.view):
-            self._views = np.zeros((_FRAMES, len(look.view)), np.float32)
+            self._views = np.full((_FRAMES, len(look.view)), 0.0, np.float32)
         known, mine = self._same_place(look, self._same_view(look))
         self._times[mine[known.any(axis=0)]] = look.t
         new = ~known.any(axis=1)

@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=10.0, help="of the look at memory")
     options = parser.parse_args()
-    os.environ["MALLOC_ARENA_MAX"] = "2"  # as in the unit
+    os.environ["MALLOC_ARENA_MAX"] = "1"  # as in the unit
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and what was started ends as well
     os.setpgid(0, 0)  # so that our own processes can be told from others
     with _ground(options) as ground:
