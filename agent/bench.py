@@ -12,6 +12,7 @@ import math
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from agent.selection.scores import overlap
 from agent.service import make_parts
 from agent.settings import Settings, load
 from agent.spool import Spool
-from agent.watch import Parts, Watch
+from agent.watch import Parts, UnderWay, Watch
 from agent.world import MODEL, STREET, World
 
 TURN_S = 0.5
@@ -133,15 +134,22 @@ def run_bench(
         folder = Path(made)
         settings = _configuration(source or str(_street(folder / "street")), model or MODEL, threads, folder)
         detector = Detector.from_settings(settings.model)
-        other = Detector.from_settings(settings.model.model_copy(update={"path": compare})) if compare else None
+        other = _alone(settings, compare) if compare else None
         with _pipeline(settings, detector, folder, PICTURES if other else 0) as pipeline:
             turns = max(3, round(seconds / (TURN_S * (3 if other else 2))))
             progress("warming up")
             pipeline.turn(TURN_S)
-            rates = _alternate(detector, pipeline, other, turns, stop, progress)
+            rss_mb = Sensors(SystemClock()).rss_mb() or math.nan
+            alone = _alone(settings, settings.model.path)
+            rates = _alternate(alone, pipeline, other, turns, stop, progress)
             frames = pipeline.latest
-        speed = _summary(detector, pipeline, rates)
-        return Benchmark(speed, _compare(detector, other, rates, frames, settings) if other else None)
+        speed = _summary(detector, pipeline, rates, rss_mb)
+        return Benchmark(speed, _compare(alone, other, rates, frames, settings) if other else None)
+
+
+def _alone(settings: Settings, path: Path) -> Detector:
+    """A model with all threads for one inference, as anybody would run it."""
+    return Detector.from_settings(settings.model.model_copy(update={"path": path, "concurrency": 1}))
 
 
 def _street(folder: Path) -> Path:
@@ -178,18 +186,23 @@ class _Pipeline(Watch):
         self.latest: list[Image] = []
         """Of the camera, for a comparison."""
         self._counters, self._keep_latest = health.counters, keep
+        self._begun: deque[float] = deque()
 
     def turn(self, seconds: float) -> float:
         """Frames per second over about so many seconds; 0 where none came."""
         begun, before = time.perf_counter(), self._counters["frames"]
         while (elapsed := time.perf_counter() - begun) < seconds:
             self.step(seconds - elapsed)
-        return (self._counters["frames"] - before) / elapsed
+        self._finish(0)
+        return (self._counters["frames"] - before) / (time.perf_counter() - begun)
 
-    def _look(self, frame: Frame) -> None:
-        begun = time.perf_counter()
-        super()._look(frame)
-        self.frame_s.append(time.perf_counter() - begun)
+    def _begin(self, frame: Frame) -> None:
+        self._begun.append(time.perf_counter())
+        super()._begin(frame)
+
+    def _judge(self, each: UnderWay) -> None:
+        super()._judge(each)
+        self.frame_s.append(time.perf_counter() - self._begun.popleft())
 
     def consider(self, frame: Frame, rows: Rows, embedding: Vector | None) -> None:
         begun = time.perf_counter()
@@ -235,7 +248,7 @@ def _raw(detector: Detector) -> float:
     return done / elapsed
 
 
-def _summary(detector: Detector, pipeline: _Pipeline, rates: list[tuple[float, float, float]]) -> Speed:
+def _summary(detector: Detector, pipeline: _Pipeline, rates: list[tuple[float, float, float]], rss_mb: float) -> Speed:
     ratios = [fps / raw for raw, fps, _ in rates]
     p50, p95 = np.percentile(pipeline.frame_s or [math.nan], (50, 95)) * 1000
     low, high = np.percentile(ratios, (25, 75))
@@ -250,7 +263,7 @@ def _summary(detector: Detector, pipeline: _Pipeline, rates: list[tuple[float, f
         p50_ms=round(float(p50), 2),
         p95_ms=round(float(p95), 2),
         select_ms=round(pipeline.select_s * 1000 / max(1, len(pipeline.frame_s)), 3),
-        rss_mb=Sensors(SystemClock()).rss_mb() or math.nan,
+        rss_mb=rss_mb,
         turns=len(rates),
     )
 

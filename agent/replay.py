@@ -152,8 +152,12 @@ class _Pass(Watch):
     second: Watch | None = None
     _passed = False, True
 
+    def moves(self, frame: Frame) -> bool:
+        """The model looks when either policy wants it to."""
+        return any([super().moves(frame), self.second is not None and self.second.moves(frame)])
+
     def pass_over(self, frame: Frame) -> bool:
-        """The model looks when either policy wants it to; then each is told what it wants to know."""
+        """What the model has looked at, each policy is told if it wants to know."""
         self._passed = super().pass_over(frame), self.second is None or self.second.pass_over(frame)
         return all(self._passed)
 

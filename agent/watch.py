@@ -1,7 +1,10 @@
 """Loop 1: frame -> rows -> candidate -> spool.
 
-It never knows MQTT. What others want of it (a command, a new configuration, another model) they post, and it is done
-between two frames in this loop's own thread: nothing here needs a lock.
+The detector looks at the next frames in threads of its own while this loop judges the ones before, one after the
+other in the order in which they came: how fast the model is changes nothing in what is picked.
+
+The loop never knows MQTT. What others want of it (a command, a new configuration, another model) they post, and it is
+done between two frames in this loop's own thread: nothing here needs a lock.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -21,7 +24,7 @@ import numpy as np
 from agent import durable
 from agent.camera import Cameras
 from agent.clock import Clock
-from agent.detector import Detector
+from agent.detector import Detector, Seen
 from agent.errors import ModelError, RejectError, RetryError, SpoolFullError
 from agent.health import Health, Pulse
 from agent.models import Pulse as ModelPulse
@@ -64,6 +67,19 @@ class Capture:
         return f"command {self.key}"
 
 
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """A frame that has not been judged yet."""
+
+    frame: Frame
+    seen: Future[Seen] | None
+    """What the model sees in it; None where nothing has moved."""
+
+    @property
+    def ready(self) -> bool:
+        return self.seen is None or self.seen.done()
+
+
 class Watch:
     """Looks at every considered frame and keeps what selection picks."""
 
@@ -96,6 +112,9 @@ class Watch:
         """Set when something has been posted: a rest is over."""
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._captures: list[Capture] = []
+        self._under_way: deque[UnderWay] = deque()
+        self._rest_until = self._took_s = 0.0
+        """Monotonic seconds at which the model's share allows the next inference; how long the latest one took."""
         self._tally = _Tally(len(parts.detector.classes))
         self.paused = False
         self.pulse = Pulse(clock)
@@ -113,14 +132,19 @@ class Watch:
         self.flush()
 
     def step(self, timeout_s: float) -> None:
-        """Look at the next frame, if one comes in time; do what was posted meanwhile."""
+        """Have the model look at the next frame, if one comes in time, and judge those that it has looked at.
+
+        Between the two, what was posted meanwhile is done.
+        """
         frame = self._cameras.next(timeout_s)
         self._obey()
         if frame is not None and (self._captures or not self.paused):
-            self._look(frame)
+            self._begin(frame)
         elif not self.ended.is_set() and self._cameras.ended:
             self.flush()
             self.ended.set()
+        self._finish(self.parts.detector.concurrency)
+        self._rest()
 
     # What other threads may ask for
 
@@ -167,6 +191,7 @@ class Watch:
 
     def flush(self) -> None:
         """End all open windows now."""
+        self._finish(0)
         self._spool(self.parts.selector.close())
         self._save_state()
 
@@ -183,38 +208,73 @@ class Watch:
     def _obey(self) -> None:
         self._wanted.clear()
         while not self._posted.empty():
+            self._finish(0)
             self._posted.get_nowait()()
 
-    def _look(self, frame: Frame) -> None:
-        """One frame through mask, model and selection; one that cannot be used is counted and gone."""
+    def _begin(self, frame: Frame) -> None:
+        """Mask a frame and have the model look at it, where anything has moved."""
         try:
             frame = self.parts.privacy.mask(frame)
+        except RejectError as error:
+            self._refuse(frame, error)
+        else:
+            self._under_way.append(UnderWay(frame, self._ask(frame) if self.moves(frame) else None))
+
+    def _ask(self, frame: Frame) -> Future[Seen]:
+        """Begin an inference; with less than the whole share, the next one comes later than the threads are free."""
+        if (share := self._share()) < 1.0:
+            self._rest_until = self._now() + self._took_s / (share * self.parts.detector.concurrency)
+        seen = self.parts.detector.begin(frame.image)
+        seen.add_done_callback(lambda _: self._cameras.wake())
+        return seen
+
+    def _finish(self, most: int) -> None:
+        """Judge the frames that the model has looked at, and wait for it until at most so many are under way."""
+        while self._under_way and (len(self._under_way) > most or self._under_way[0].ready):
+            self._judge(self._under_way.popleft())
+
+    def _judge(self, each: UnderWay) -> None:
+        """One frame through selection; one that cannot be used is counted and gone."""
+        frame = each.frame
+        try:
             if self.pass_over(frame):
                 self._health.counters.add("frames_still")
             else:
-                self.consider(frame, *self._detect(frame))
+                seen = (each.seen or self._ask(frame)).result()
+                self._account(seen)
+                self.consider(frame, seen.rows, seen.embedding)
         except (RejectError, ModelError) as error:
-            self._tally.errors += 1
-            self._health.counters.add("frames_refused")
-            log.warning("frame refused", extra={"camera": frame.camera, "error": str(error)})
+            self._refuse(frame, error)
             return
         self._health.counters.add("frames")
         self.newest[frame.camera] = frame.mono_ns
         self.pulse.beat()
 
-    def _detect(self, frame: Frame) -> tuple[Rows, Vector | None]:
-        begun = time.perf_counter()
-        rows, embedding = self.parts.detector.look(frame.image)
-        seconds = time.perf_counter() - begun
-        self._health.inference.add(seconds)
-        self._tally.add(rows, seconds, self.parts.seal.thresholds.serve)
-        if (share := self._share()) < 1.0:
-            self._wanted.wait(seconds * (1 / share - 1))
-        return rows, embedding
+    def _refuse(self, frame: Frame, error: Exception) -> None:
+        self._tally.errors += 1
+        self._health.counters.add("frames_refused")
+        log.warning("frame refused", extra={"camera": frame.camera, "error": str(error)})
+
+    def _account(self, seen: Seen) -> None:
+        self._took_s = seen.seconds
+        self._health.inference.add(seen.seconds)
+        self._tally.add(seen, self.parts.seal.thresholds.serve)
+
+    def _rest(self) -> None:
+        """Until the model may be busy again, or something is posted."""
+        if (left := self._rest_until - self._now()) > 0:
+            self._wanted.wait(left)
+
+    def _now(self) -> float:
+        return self._clock.mono_ns() / 1e9
+
+    def moves(self, frame: Frame) -> bool:
+        """Whether the model must look at a frame; asked once for each, in the order in which they came."""
+        return any(wish.camera == frame.camera for wish in self._captures) or self.parts.selector.moves(frame)
 
     def pass_over(self, frame: Frame) -> bool:
-        """Have selection count a frame in which nothing has moved; False where the model must look at it."""
-        if any(wish.camera == frame.camera for wish in self._captures) or not self.parts.selector.pass_over(frame):
+        """Have selection count a frame in which nothing has moved; False where it must be considered."""
+        if not self.parts.selector.pass_over(frame):
             return False
         self._spool(self.parts.selector.due())
         return True
@@ -269,10 +329,10 @@ class _Tally:
         self.seconds = self.confidence = 0.0
         self.served = np.zeros(classes, np.int64)
 
-    def add(self, rows: Rows, seconds: float, serve: float) -> None:
-        served = rows[rows[:, 4] >= serve]
+    def add(self, seen: Seen, serve: float) -> None:
+        served = seen.rows[seen.rows[:, 4] >= serve]
         self.frames += 1
-        self.seconds += seconds
+        self.seconds += seen.seconds
         self.confidence += float(served[:, 4].sum())
         self.served += np.bincount(served[:, 5].astype(np.int64), minlength=len(self.served))
 

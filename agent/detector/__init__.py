@@ -4,6 +4,6 @@ The only package that uses onnxruntime.
 """
 
 from agent.detector.opening import PROVIDERS, usable_cores
-from agent.detector.session import Detector
+from agent.detector.session import Detector, Seen
 
-__all__ = ["PROVIDERS", "Detector", "usable_cores"]
+__all__ = ["PROVIDERS", "Detector", "Seen", "usable_cores"]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import queue
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +14,8 @@ import numpy as np
 from agent.bundle import Embedding, read_bundle
 from agent.detector.coco import coco_counts
 from agent.detector.graph import EXPORT_REMEDY, inspect
-from agent.detector.letterbox import Blob, Letterbox, unfit
-from agent.detector.opening import choose, first_line, open_session, usable_cores
+from agent.detector.letterbox import Fit, Letterbox, unfit
+from agent.detector.opening import choose, first_line, open_session, share_threads, usable_cores
 from agent.detector.postprocess import Layout, to_rows
 from agent.errors import FrameError, ModelError
 from agent.records import Image, ModelRef, Rows, Vector
@@ -21,10 +25,22 @@ DEFAULT_ODDS = 2.2
 """Repair of confidences where no manifest says better: measured for YOLO26n on COCO."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the model saw in one image."""
+
+    rows: Rows
+    embedding: Vector | None
+    """Of the image as a whole, where the model gives one."""
+    seconds: float
+    """From the image to its rows."""
+
+
 class Detector:
     """A YOLO detector that is loaded, checked and warm.
 
-    One thread calls `detect`: its buffers are reused. `floor` may be changed between frames.
+    `detect` and `look` answer in the caller's thread, `begin` in threads of the detector's own, `concurrency` images at
+    once. `floor` may be changed between frames.
     """
 
     def __init__(
@@ -33,14 +49,16 @@ class Detector:
         *,
         floor: float,
         threads: int = 0,
+        concurrency: int = 1,
         providers: Sequence[str] = (),
         spin_us: int = ModelSettings().spin_us,
         cache: Path | None = None,
     ) -> None:
         """Load a bundle folder, a bare ONNX file or the bytes of one; raises ModelError.
 
-        `floor`: lowest confidence of a row. `threads`: of one inference; 0 takes every physical core that this task may
-        use, which measured fastest. `providers`: ONNX Runtime's names or their first word ("cuda"); empty takes the
+        `floor`: lowest confidence of a row. `threads`: of the model altogether; 0 takes every physical core that this
+        task may use, which measured fastest. `concurrency`: inferences at once, which share the threads; 0 takes what
+        measured fastest, see `opening`. `providers`: ONNX Runtime's names or their first word ("cuda"); empty takes the
         best that are there. `spin_us`: how long threads wait busily, see `opening`. `cache`: folder for optimised
         graphs and for the engines that TensorRT builds; without it TensorRT is only used when asked for, because
         building takes minutes at every start; it runs in half precision, and was not tested on a Jetson.
@@ -49,12 +67,18 @@ class Detector:
         self._where = "the model" if isinstance(source, bytes) else str(source)
         self.floor = floor
         self.threads = threads or usable_cores()
-        self._session = open_session(bundle, self._where, choose(providers, cache), self.threads, spin_us, cache)
+        chosen = choose(providers, cache)
+        self.concurrency, each = share_threads(self.threads, concurrency, chosen)
+        self._session = open_session(bundle, self._where, chosen, each, spin_us, cache)
         self._graph = inspect(self._session, bundle, self._where)
         self.embedding: Embedding | None = self._graph.embedding
         """The model's extra output, where it has one."""
         self._outputs = [self._graph.output, *([self.embedding.name] if self.embedding else [])]
-        self._letterbox = Letterbox(self._graph.size, stride=self._graph.stride, half=self._graph.half)
+        self._letterboxes: queue.LifoQueue[Letterbox] = queue.LifoQueue()
+        """One per inference at once: its buffers are the inference's."""
+        for _ in range(self.concurrency):
+            self._letterboxes.put(Letterbox(self._graph.size, stride=self._graph.stride, half=self._graph.half))
+        self._pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="infer")
         self.manifest = bundle.manifest
         self.model = ModelRef(id=bundle.model_id, sha256=bundle.sha256)
         self._layout = self._try()
@@ -66,6 +90,7 @@ class Detector:
             settings.path,
             floor=settings.select_floor,
             threads=settings.threads,
+            concurrency=settings.concurrency,
             providers=settings.providers,
             spin_us=settings.spin_us,
             cache=cache,
@@ -84,13 +109,16 @@ class Detector:
             raise FrameError(
                 f"an image of shape {image.shape} and type {image.dtype}", remedy="height x width x 3 bytes"
             )
-        blob, place = self._letterbox.blob(image)
-        output, embedding = self._run(blob)
+        output, embedding, place = self._infer(image)
         rows = to_rows(output, self._layout, self.floor)
         if len(rows) and rows[:, 5].max() >= len(self.classes):
             raise self._class_error(int(rows[:, 5].max()) + 1)
         unfit(rows[:, :4], place, image.shape[:2])
         return rows, embedding
+
+    def begin(self, image: Image) -> Future[Seen]:
+        """Have one of the detector's own threads look at an image; what `look` raises is raised by the result."""
+        return self._pool.submit(self._see, image)
 
     def bare(self) -> Callable[[], object]:
         """The inference alone on one unchanging input: what everything around it is compared with."""
@@ -137,13 +165,22 @@ class Detector:
         """Width and height of the model's input in pixels; the largest ones where its shape is dynamic."""
         return self._graph.size[1], self._graph.size[0]
 
-    def _run(self, blob: Blob) -> tuple[Rows, Vector | None]:
-        """The output for one image, and its embedding."""
+    def _see(self, image: Image) -> Seen:
+        begun = time.perf_counter()
+        rows, embedding = self.look(image)
+        return Seen(rows, embedding, time.perf_counter() - begun)
+
+    def _infer(self, image: Image) -> tuple[Rows, Vector | None, Fit]:
+        """The output for one image, its embedding, and where it lay in the input."""
+        letterbox = self._letterboxes.get()
         try:
+            blob, place = letterbox.blob(image)
             output, *extra = self._session.run(self._outputs, {self._graph.input: blob})
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors share no base of their own
             raise ModelError(f"{self._where} fails while it runs: {first_line(error)}", remedy=EXPORT_REMEDY) from None
-        return np.asarray(output[0], np.float32), np.asarray(extra[0][0], np.float32) if extra else None
+        finally:
+            self._letterboxes.put(letterbox)
+        return np.asarray(output[0], np.float32), np.asarray(extra[0][0], np.float32) if extra else None, place
 
     def _try(self) -> Layout:
         """Run the model once on noise: learn the output's layout, see that it is one of a detector, and warm up.
@@ -151,7 +188,7 @@ class Detector:
         An end-to-end output gives 300 rows even of noise, so it also shows whether there are more classes than names.
         """
         noise = np.random.default_rng(0).integers(0, 256, (*self._graph.size, 3), dtype=np.uint8)
-        output, embedding = self._run(self._letterbox.blob(noise)[0])
+        output, embedding, _ = self._infer(noise)
         if embedding is not None and not np.isfinite(embedding).all():
             raise ModelError(f"{self._where} gives an embedding that is not finite", remedy=EXPORT_REMEDY)
         manifest_layout = self.manifest.output if self.manifest else None

@@ -23,6 +23,9 @@ from agent.settings import SelectionSettings
 _SENT = 128
 """How many of the latest picks are remembered by number, so that no context frame is sent twice."""
 
+_UNMOVED = 64
+"""More than there ever are frames between `moves` and `pass_over`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -67,6 +70,7 @@ class Camera:
         self._scenes = Scenes()
         self._coverage = Coverage(len(model.classes), model.embedding or COLOURS)
         self._still = Still()
+        self._unmoved: deque[int] = deque(maxlen=_UNMOVED)
         self._window = Window(RANKED)
         self._waiting: tuple[Evidence, Entry] | None = None
         self._recent: deque[Entry] = deque()
@@ -86,15 +90,26 @@ class Camera:
             self._offer(entry)
         return picked + self._full(len(picked))
 
-    def pass_over(self, frame: Frame) -> list[Candidate] | None:
-        """Take a frame into account that the model need not look at, because nothing has moved since it last did.
+    def moves(self, frame: Frame) -> bool:
+        """Whether the model must look at a frame: something has moved since it last did. Once for each, in their order.
 
-        None where it must look: for rules and the temporal lane, which follow every frame, and for canary draws. Their
-        probability is only known when the frame is considered, and differs from this by far less than a factor of 2.
+        Rules and the temporal lane follow every frame.
         """
         every_frame = self._policy.still_s == 0 or self._policy.rules or self._policy.shares.temporal or self.manual
         if every_frame or not self._still.holds(frame.image, frame.t, self._policy.still_s):
+            return True
+        self._unmoved.append(frame.index)
+        return False
+
+    def pass_over(self, frame: Frame) -> list[Candidate] | None:
+        """Take a frame into account in which nothing `moves`.
+
+        None where the model must look: what moves, and canary draws. Their probability is only known when the frame is
+        considered, and differs from this by far less than a factor of 2.
+        """
+        if frame.index not in self._unmoved:
             return None
+        self._unmoved.remove(frame.index)
         if uniform(self._salt, self._frames + 1, "canary") < 2 * self.budget.canary(self.drift.canary):
             return None
         picked = self._count(frame)

@@ -1,6 +1,7 @@
 """The whole of selection: frames and their rows in, candidates out.
 
-    pass_over  nothing has moved: counted, and the model need not look      (every frame)
+    moves      something has moved, and the model must look                 (every frame)
+    pass_over  nothing has: counted, and that is all                        (every frame)
     consider   gate -> canary draw, rules -> evidence -> open window        (every other frame)
     due        what windows that ended, rules and commands have picked      (after every frame)
     charge     a candidate is safe in the spool: only now it costs
@@ -62,8 +63,15 @@ class Selector:
             self._count(rows)
         self._ready += self._camera(frame.camera).consider(frame, rows, embedding, self._weights)
 
+    def moves(self, frame: Frame) -> bool:
+        """Whether something has moved since the model last looked. Ask once for each frame, in their order.
+
+        The answer does not wait for what selection makes of the frames before: they may still be in the model.
+        """
+        return self._camera(frame.camera).moves(frame)
+
     def pass_over(self, frame: Frame) -> bool:
-        """Take one frame into account without rows, where nothing has moved since the last one that had any.
+        """Take one frame into account without rows, where nothing `moves`.
 
         False where rows are needed: then `consider` it.
         """

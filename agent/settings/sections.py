@@ -103,6 +103,8 @@ class ModelSettings(Section):
     select_floor: Confidence = Field(default=0.02, json_schema_extra=REMOTE)
     """Rows between the floor and the serving threshold are where missed objects show."""
     threads: int = Field(default=0, ge=0, le=256)
+    concurrency: int = Field(default=0, ge=0, le=16)
+    """Inferences at once, which share the threads: two do more frames, one answers sooner and takes less memory."""
     providers: tuple[str, ...] = ()
     spin_us: int = Field(default=1000, ge=0, le=1_000_000)
     """How long threads of the model wait busily for each other: fastest where the processor is the agent's own. Where

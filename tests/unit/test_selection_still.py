@@ -119,7 +119,7 @@ def considered(frames: int, **policy: object) -> tuple[list[int], list[Candidate
     for index in range(frames):
         image[0, 0] = index % 3  # a sensor never gives the same pixels twice
         frame = Frame("gate", image, index, index / FPS, index, index)
-        if not selector.pass_over(frame):
+        if selector.moves(frame) or not selector.pass_over(frame):
             asked.append(index)
             selector.consider(frame, np.array([[5, 5, 50, 50, 0.2, 0]], np.float32))
         picked += selector.due()

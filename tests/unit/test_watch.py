@@ -6,6 +6,7 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 
 from agent.camera import Cameras, open_cameras
 from agent.clock import SystemClock
-from agent.detector import Detector
+from agent.detector import Detector, Seen
 from agent.errors import ConfigError, FrameError, ModelError, RetryError, SpoolFullError
 from agent.health import Health
 from agent.records import Candidate, Image, Item, Rows, Vector
@@ -23,6 +24,7 @@ from agent.selection import Selector
 from agent.service import make_parts
 from agent.settings import CameraSettings, DeviceSettings, ModelSettings, SelectionSettings, Settings
 from agent.watch import Parts, Watch
+from tests.fakes.clock import FakeClock
 from tests.fakes.models import a_model, end2end
 
 FRAMES = 12
@@ -252,10 +254,71 @@ def test_a_still_scene_is_counted_and_alive_without_inference(tmp_path: Path) ->
 def test_a_restrained_device_rests_in_proportion_and_wakes_for_what_is_posted(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rests: list[float] = []
+    clock = FakeClock()
+    seen: Future[Seen] = Future()
+    seen.set_result(Seen(np.empty((0, 6), np.float32), None, seconds=1.0))
+    monkeypatch.setattr(bench.watch, "_clock", clock)
     monkeypatch.setattr(bench.watch, "_share", lambda: 0.25)
-    monkeypatch.setattr(bench.watch._wanted, "wait", rests.append)
+    monkeypatch.setattr(bench.watch._wanted, "wait", clock.advance)
+    monkeypatch.setattr(bench.watch.parts.detector, "concurrency", 2)
+    monkeypatch.setattr(bench.watch.parts.detector, "begin", lambda _: seen)
+    begun = clock.mono_ns()
     bench.run_to_the_end()
-    assert sum(rests) == pytest.approx(3 * bench.watch.model_pulse().infer_s)
+    rested = (clock.mono_ns() - begun) / 1e9
+    assert rested == pytest.approx((FRAMES - 1) / (0.25 * 2)), "two at once, a second each, a quarter of the time"
     bench.watch.post(lambda: None)
     assert bench.watch._wanted.is_set()
+
+
+class Slow:
+    """Stands for a detector's `begin`: answers when told."""
+
+    def __init__(self) -> None:
+        self.asked: list[Future[Seen]] = []
+
+    def __call__(self, _: Image) -> Future[Seen]:
+        self.asked.append(Future())
+        return self.asked[-1]
+
+    def answer(self, *numbers: int) -> None:
+        for number in numbers:
+            self.asked[number].set_result(Seen(np.empty((0, 6), np.float32), None, seconds=0.01))
+
+
+@pytest.fixture
+def slow(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Slow:
+    made = Slow()
+    monkeypatch.setattr(bench.watch.parts.detector, "begin", made)
+    monkeypatch.setattr(bench.watch.parts.detector, "concurrency", 3)
+    for _ in range(3):
+        bench.watch.step(5.0)
+    return made
+
+
+def test_frames_are_judged_in_their_order_whichever_the_model_is_done_with_first(bench: Bench, slow: Slow) -> None:
+    assert (len(slow.asked), bench.health.counters["frames"]) == (3, 0), "while there is room nothing is waited for"
+    slow.answer(2, 1, 0)
+    bench.watch.flush()
+    assert [candidate.frame.index for candidate, _ in bench.kept] == [0, 1, 2]
+
+
+def test_what_is_posted_comes_after_the_frames_that_are_under_way(bench: Bench, slow: Slow) -> None:
+    counted = bench.watch.post(lambda: bench.health.counters["frames"])
+    slow.answer(0, 1, 2)
+    bench.watch.step(0.0)
+    assert counted.result(5) == 3
+
+
+def test_an_answer_ends_the_wait_for_the_next_frame(bench: Bench, slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    woken: list[int] = []
+    monkeypatch.setattr(bench.cameras, "wake", lambda: woken.append(bench.health.counters["frames"]))
+    slow.answer(1, 0, 2)
+    assert woken == [0, 0, 0]
+
+
+def test_a_frame_that_fails_in_the_model_leaves_the_others_their_turn(bench: Bench, slow: Slow) -> None:
+    slow.asked[1].set_exception(ModelError("it fails"))
+    slow.answer(0, 2)
+    bench.watch.flush()
+    assert [candidate.frame.index for candidate, _ in bench.kept] == [0, 2]
+    assert bench.health.counters["frames_refused"] == 1

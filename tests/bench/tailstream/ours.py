@@ -37,7 +37,7 @@ def candidates(
     )
     taken = []
     for (frame, rows), embedding in zip(stream.frames(), embeddings or repeat(None)):  # noqa: B905 - repeat is endless
-        if not selector.pass_over(frame):
+        if selector.moves(frame) or not selector.pass_over(frame):
             selector.consider(frame, rows, embedding)
         taken += _charged(selector, selector.due())
     return taken + _charged(selector, selector.close())
