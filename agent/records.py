@@ -45,6 +45,16 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """What is stored of a frame: redacted, scaled, encoded."""
+
+    jpeg: bytes
+    info: ImageInfo
+    scale: float
+    """From pixels of the frame to pixels of the JPEG."""
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A frame that selection picked for a human, and why."""
 
@@ -55,6 +65,8 @@ class Candidate:
     probability: float | None
     """Inclusion probability in that lane; None where it is not defined."""
     reasons: tuple[str, ...] = field(default=())
+    picture: Picture | None = None
+    """Of a frame that waited for its window's end: then the frame has no pixels any more."""
 
 
 class Record(BaseModel):

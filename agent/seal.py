@@ -22,6 +22,7 @@ from agent.records import (
     Item,
     Meta,
     ModelRef,
+    Picture,
     Rows,
     Thresholds,
     make_item,
@@ -46,19 +47,23 @@ class Seal:
 
     def __call__(self, candidate: Candidate) -> Item:
         """Raises FrameError, or PrivacyError where something cannot be redacted: then nothing is kept."""
-        redacted, names = self.privacy.redact(candidate.frame, candidate.rows)
-        picture, scale = _within(redacted, self.image.max_side)
-        encoded, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, self.image.quality])
-        if not encoded:
-            raise FrameError(f"camera {candidate.frame.camera}: a frame of shape {picture.shape} cannot be encoded")
-        height, width = picture.shape[:2]
-        info = ImageInfo(w=width, h=height, quality=self.image.quality, redacted=names)
+        picture = candidate.picture or self.picture(candidate.frame, candidate.rows)
         try:
-            return make_item(jpeg.tobytes(), wire.fit_meta(self._describe(candidate, info, scale)))
+            return make_item(picture.jpeg, wire.fit_meta(self._describe(candidate, picture)))
         except ValidationError as error:
             raise FrameError(f"camera {candidate.frame.camera}: {wire.first_error(error)}") from None
 
-    def _describe(self, candidate: Candidate, info: ImageInfo, scale: float) -> Meta:
+    def picture(self, frame: Frame, rows: Rows) -> Picture:
+        """What would be stored of a frame; raises as the call itself does."""
+        redacted, names = self.privacy.redact(frame, rows)
+        image, scale = _within(redacted, self.image.max_side)
+        encoded, jpeg = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self.image.quality])
+        if not encoded:
+            raise FrameError(f"camera {frame.camera}: a frame of shape {image.shape} cannot be encoded")
+        height, width = image.shape[:2]
+        return Picture(jpeg.tobytes(), ImageInfo(w=width, h=height, quality=self.image.quality, redacted=names), scale)
+
+    def _describe(self, candidate: Candidate, picture: Picture) -> Meta:
         frame = candidate.frame
         return Meta(
             device=self.device,
@@ -74,8 +79,8 @@ class Seal:
             score=candidate.score,
             probability=candidate.probability,
             reasons=candidate.reasons,
-            detections=self._detections(candidate.rows, scale),
-            image=info,
+            detections=self._detections(candidate.rows, picture.scale),
+            image=picture.info,
             agent=__version__,
         )
 

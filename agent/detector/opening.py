@@ -128,7 +128,9 @@ def _session(bundle: Bundle, providers: Chosen, threads: int, spin_us: int, cach
 
     def make(onnx: bytes) -> ort.InferenceSession:
         # Its own fallback prints to standard output; its configuration from the model would override ours.
-        return ort.InferenceSession(onnx, options, providers=providers, enable_fallback=0, read_config_from_model=0)
+        session = ort.InferenceSession(onnx, options, providers=providers, enable_fallback=0, read_config_from_model=0)
+        vars(session).pop("_model_bytes", None)  # a copy of the model, kept for the fallback that is switched off
+        return session
 
     if cache and providers[0][0] == "CPUExecutionProvider":
         return kept.start(make, bundle.onnx, bundle.sha256, options, cache)

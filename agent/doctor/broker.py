@@ -9,9 +9,6 @@ import threading
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
-
 from agent.broker import Broker, Down, Up
 from agent.broker.session import tls_context
 from agent.clock import Clock
@@ -94,6 +91,9 @@ def _refusal(down: Down, where: str) -> Check:
 
 def _certificate(settings: Settings, clock: Clock) -> list[Check]:
     """What is wrong, or soon will be, with the device's own certificate."""
+    from cryptography import x509  # 7 MB that a service can do without
+    from cryptography.x509.oid import NameOID
+
     certificate = x509.load_pem_x509_certificate(Path(settings.broker.cert_file).read_bytes())
     now = datetime.fromtimestamp(clock.wall_ns() / 1e9, timezone.utc)
     ends = certificate.not_valid_after_utc

@@ -17,7 +17,7 @@ from agent.selection.rules import Rules
 from agent.selection.scores import Evidence, Floats, clean_rows, weigh
 from agent.selection.still import Still
 from agent.selection.temporal import events
-from agent.selection.window import POOL_BYTES, Entry, Window
+from agent.selection.window import POOL_BYTES, Encode, Entry, Window
 from agent.settings import SelectionSettings
 
 _SENT = 128
@@ -52,10 +52,11 @@ class Camera:
         seed: int,
         cameras: int,
         state: Mapping[str, Any],
+        encode: Encode | None,
     ) -> None:
         """`place` is the camera's among the device's: a recording replayed under another name gives the same draws.
 
-        `cameras` share the daily limits; `state` is what `state()` gave before a restart.
+        `cameras` share the daily limits; `state` is what `state()` gave before a restart; `encode` is the window's.
         """
         self._policy, self._model = policy, model
         self._salt = f"{seed}|{place}"
@@ -71,7 +72,7 @@ class Camera:
         self._coverage = Coverage(len(model.classes), model.embedding or COLOURS)
         self._still = Still()
         self._unmoved: deque[int] = deque(maxlen=_UNMOVED)
-        self._window = Window(RANKED)
+        self._window = Window(RANKED, encode)
         self._waiting: tuple[Evidence, Entry] | None = None
         self._recent: deque[Entry] = deque()
         self._context: tuple[str, int] = ("", 0)
@@ -126,6 +127,11 @@ class Camera:
             self._rules = Rules(policy.rules, self._model.classes, self._model.serve, self._rules.state())
         self._policy = policy
         self.budget.adopt(policy, cameras)
+
+    def keep_as(self, encode: Encode) -> None:
+        """Forget the frames that wait with a picture; those to come are kept as `encode` makes them."""
+        self._window = Window(RANKED, encode)
+        self._recent = deque(entry for entry in self._recent if entry.picture is None)
 
     def state(self) -> dict[str, Any]:
         """What must survive a restart."""
@@ -205,8 +211,7 @@ class Camera:
     def _take(self, entry: Entry, lane: Lane, chance: float | None, why: list[str]) -> Candidate:
         self._window.discard(entry)
         self._select(entry)
-        reasons = (*why, *entry.reasons)
-        return Candidate(entry.frame, entry.rows, lane, entry.look.evidence.eec, chance, reasons)
+        return entry.candidate(lane, entry.look.evidence.eec, chance, *why)
 
     def _select(self, entry: Entry) -> None:
         """From now on what this frame shows is covered."""
@@ -263,7 +268,7 @@ class Camera:
                 del balance[lane]
                 continue
             entry, gain = best
-            picked.append(Candidate(entry.frame, entry.rows, lane, gain, None, entry.reasons))
+            picked.append(entry.candidate(lane, gain, None))
             self._select(entry)
             balance[lane] -= 1.0
         self._window.restart(picked=quota > 0)

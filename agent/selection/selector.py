@@ -20,6 +20,7 @@ import numpy as np
 from agent.records import LANES, Candidate, Frame, Rows, Vector
 from agent.selection.camera import Camera, Model
 from agent.selection.scores import Floats, class_weights
+from agent.selection.window import Encode
 from agent.settings import SelectionSettings
 
 
@@ -39,13 +40,15 @@ class Selector:
         state: Mapping[str, Any] | None = None,
         cameras: Sequence[str] = (),
         embedding: int = 0,
+        encode: Encode | None = None,
     ) -> None:
         """`serve` and `floor` are confidences; `counts` are labelled objects per class in training, None when
         unknown (then what the cameras see is counted instead); `odds` repairs confidence; `state` is what `state()`
         gave before a restart; `cameras` share the daily limits (those not named join as they come); `embedding` is the
-        length of the vector per frame that comes with the rows, 0 without one.
+        length of the vector per frame that comes with the rows, 0 without one; `encode` makes what is stored of a frame
+        that waits for its window's end, which keeps its pixels without it.
         """
-        self._policy, self._seed, self._counts = policy, seed, counts
+        self._policy, self._seed, self._counts, self._encode = policy, seed, counts, encode
         self._model = Model(tuple(classes), serve, floor, odds, embedding)
         self._need: dict[str, float] = {}
         kept = state or {}
@@ -110,6 +113,15 @@ class Selector:
         for camera in self._cameras.values():
             camera.adopt(policy, len(self._names))
 
+    def keep_as(self, encode: Encode) -> None:
+        """Go on with pictures made otherwise; call `close` first, frames that still wait are forgotten.
+
+        What was made before may show what must not be shown any more.
+        """
+        self._encode = encode
+        for camera in self._cameras.values():
+            camera.keep_as(encode)
+
     def state(self) -> dict[str, Any]:
         """What must survive a restart: JSON-able, a few kB per camera."""
         cameras = self._kept | {name: camera.state() for name, camera in self._cameras.items()}
@@ -142,6 +154,7 @@ class Selector:
                 seed=self._seed,
                 cameras=len(self._names),
                 state=self._kept.get(name, {}),
+                encode=self._encode,
             )
             for camera in self._cameras.values():
                 camera.adopt(self._policy, len(self._names))

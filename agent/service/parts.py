@@ -32,7 +32,7 @@ def make_parts(
         clock=clock,
     )
     detector.floor = settings.model.select_floor
-    return Parts(detector, _selector(settings, detector, budgets), privacy, seal)
+    return Parts(detector, _selector(settings, detector, budgets, seal), privacy, seal)
 
 
 def change_parts(current: Parts, before: Settings, after: Settings, clock: Clock) -> Parts:
@@ -42,10 +42,12 @@ def change_parts(current: Parts, before: Settings, after: Settings, clock: Clock
         return parts
     if before.selection != after.selection:
         current.selector.reconfigure(after.selection)
+    if (before.image, before.cameras) != (after.image, after.cameras):
+        current.selector.keep_as(parts.seal.picture)
     return replace(parts, selector=current.selector)
 
 
-def _selector(settings: Settings, detector: Detector, budgets: Mapping[str, Any] | None) -> Selector:
+def _selector(settings: Settings, detector: Detector, budgets: Mapping[str, Any] | None, seal: Seal) -> Selector:
     return Selector(
         settings.selection,
         serve=settings.model.serve_threshold,
@@ -57,4 +59,5 @@ def _selector(settings: Settings, detector: Detector, budgets: Mapping[str, Any]
         state=budgets,
         cameras=[camera.name for camera in settings.cameras],
         embedding=detector.embedding.length if detector.embedding else 0,
+        encode=seal.picture,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -109,3 +111,12 @@ def test_odd_shapes_are_sealed(size: tuple[int, int]) -> None:
     rows = np.zeros((0, 6), np.float32)
     item = sealed(ImageSettings(max_side=640), GATE, rows, size)
     assert max(decode(item).shape[:2]) <= 640
+
+
+def test_a_picture_that_was_made_early_makes_the_same_item() -> None:
+    camera = CameraSettings(name="gate", source="0", redact=("car",))
+    seal = a_seal(ImageSettings(max_side=320), Privacy((camera,), CLASSES), FakeClock())
+    pixels = np.random.default_rng(7).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    at_once = Candidate(Frame("gate", pixels, 5, 1.5, 1_790_000_000_123_456_789, 42), ROWS, "rare", 0.5, None)
+    waited = replace(at_once, frame=replace(at_once.frame, image=pixels[:0]), picture=seal.picture(at_once.frame, ROWS))
+    assert seal(waited) == seal(at_once)

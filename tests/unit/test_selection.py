@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from agent.records import Candidate, Frame, Image, Rows
+from agent.errors import FrameError
+from agent.records import Candidate, Frame, Image, ImageInfo, Picture, Rows
 from agent.selection import Selector
-from agent.settings import SelectionSettings, Shares
+from agent.selection.window import Encode
+from agent.settings import RuleSettings, SelectionSettings, Shares
 
 CLASSES = ("person", "car", "toaster")
 COUNTS = (260_000, 40_000, 200)
@@ -36,7 +38,7 @@ def rows(*table: tuple[float, ...]) -> Rows:
     return np.array(table, np.float32).reshape(-1, 6)
 
 
-def selector(seed: int = 1, state: Any = None, **policy: Any) -> Selector:
+def selector(seed: int = 1, state: Any = None, encode: Encode | None = None, **policy: Any) -> Selector:
     return Selector(
         SelectionSettings(**{**FREE, **policy}),
         serve=0.25,
@@ -46,7 +48,15 @@ def selector(seed: int = 1, state: Any = None, **policy: Any) -> Selector:
         odds=2.2,
         seed=seed,
         state=state,
+        encode=encode,
     )
+
+
+def stored(frame: Frame, rows: Rows) -> Picture:
+    """Stands for the seal's."""
+    if frame.index % 5 == 0:
+        raise FrameError("it cannot be encoded")
+    return Picture(f"{frame.index} {len(rows)}".encode(), ImageInfo(w=WIDTH, h=HEIGHT, quality=90), 1.0)
 
 
 def novel(n: int, start: int = 0) -> Iterator[tuple[Frame, Rows]]:
@@ -129,3 +139,28 @@ def test_debt_survives_a_restart() -> None:
 def test_a_daily_limit_paces_the_picks() -> None:
     taken = run(selector(budget=0.5, frames_per_day=500), novel(900))
     assert 15 <= len(taken) <= 20 + 2 + 1
+
+
+def test_a_frame_that_waits_keeps_its_picture_and_no_pixels() -> None:
+    with_pixels, without = run(selector(budget=0.05), novel(300)), run(selector(budget=0.05, encode=stored), novel(300))
+    assert [one.frame.index for one in with_pixels] == [one.frame.index for one in without], "the same are picked"
+    waited = [one for one in without if one.lane in ("uncertain", "rare")]
+    assert {one.picture is None for one in waited} == {one.frame.index % 5 == 0 for one in waited} == {True, False}
+    for one in waited:
+        if one.picture:
+            assert one.picture.jpeg == f"{one.frame.index} {len(one.rows)}".encode()
+        assert one.frame.image.size == (0 if one.picture else WIDTH * HEIGHT * 3), "what fails is left to the seal"
+
+
+def test_no_picture_outlives_what_made_it() -> None:
+    rule = RuleSettings(name="now-and-then", every_s=10.0, before=10)
+    shares = Shares(uncertain=1.0)
+    chosen = selector(budget=0.1, shares=shares, window_frames=100, rules=(rule,), encode=stored)
+    for one, its_rows in novel(99):
+        chosen.consider(one, its_rows)
+    picked = chosen.close()
+    chosen.keep_as(stored)
+    later = run(chosen, novel(100, start=99))
+    assert picked
+    assert any(one.lane == "rule" for one in later)
+    assert [one.frame.index for one in later if one.picture and one.frame.index < 99] == []
