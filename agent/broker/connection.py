@@ -76,6 +76,8 @@ class Broker:
         self._bulk_packets = self._bulk_bytes = 0
         self._waking: tuple[socket.socket, socket.socket] | None = None
         """What is written into the second interrupts the owner thread's wait on the first."""
+        self._woken = False
+        """Whether that was done since the owner thread last began to look at its queues."""
         self._stop = threading.Event()
         self._stop_by = 0.0
         self._up = threading.Event()
@@ -199,7 +201,9 @@ class Broker:
         return Status(state=state, reason=reason, boot=boot, conn=self._number, ts=ts).encode()
 
     def _wake(self) -> None:
-        if self._waking is not None:
+        """Have the owner thread look at its queues; call it when something was put there."""
+        if self._waking is not None and not self._woken:
+            self._woken = True
             with contextlib.suppress(OSError):  # full: the owner thread is awake anyway; closed: it is gone
                 self._waking[1].send(b"\0")
 
@@ -236,6 +240,7 @@ class Broker:
             return self._went_down(Down(f"{self.settings.host}:{self.settings.port}: {error}"))
         while session.down is None:
             session.step(waking, 0.5)
+            self._woken = False
             if session.up is not None and self.link is None and session.down is None:
                 self._came_up(session.up)
             self._work(session)
@@ -284,6 +289,7 @@ class Broker:
             item = self._queue.popleft()
             item.before = self.throughput.acknowledged
             session.send(item)
+        session.flush()
         if self._stop.is_set() and session.down is None:
             done = not self._queue and not session.flying
             if done or session.up is None or time.monotonic() > self._stop_by:

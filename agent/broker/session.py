@@ -28,6 +28,7 @@ CONNECT_S = 15.0
 FLYING = 16
 """QoS 1 messages of ours in flight at most."""
 CLOSED = "the broker closed the connection"
+READ_BYTES = 65_536
 
 
 @dataclass(slots=True)
@@ -65,6 +66,23 @@ class Terms:
     """Of the subscriptions."""
 
 
+class _Client(Client):
+    """paho reads a packet's first bytes one by one, each with a system call, for which Python's lock is let go and
+    fought for again. Here they come from what one call brought. (An override of a private method: where paho renames
+    it, only that is lost.)"""
+
+    unread = memoryview(b"")
+    """What the last call brought and paho has not asked for yet."""
+
+    def _sock_recv(self, bufsize: int) -> bytes:
+        if not self.unread:
+            if bufsize >= READ_BYTES:
+                return super()._sock_recv(bufsize)
+            self.unread = memoryview(super()._sock_recv(READ_BYTES))
+        some, self.unread = self.unread[:bufsize], self.unread[bufsize:]
+        return bytes(some)
+
+
 class Session:
     """Everything paho does happens inside `step`, `send` and the like, in the caller's thread."""
 
@@ -94,9 +112,9 @@ class Session:
         self.down: Down | None = None
         self._client = self._make_client(tls)
 
-    def _make_client(self, tls: ssl.SSLContext | None) -> Client:
+    def _make_client(self, tls: ssl.SSLContext | None) -> _Client:
         terms, five = self._terms, self._terms.protocol == 5
-        client = Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             terms.client_id,
             clean_session=None if five else terms.session_s == 0,
@@ -113,6 +131,7 @@ class Session:
         if terms.will is not None:
             topic, payload = terms.will
             client.will_set(topic, payload, qos=1, retain=True, properties=self._will_properties() if five else None)
+        client.on_socket_register_write = lambda *_: None  # so that paho leaves writing to `step` and `flush`
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
         client.on_subscribe = self._subscribed
@@ -142,14 +161,14 @@ class Session:
             )
         else:
             self._client.connect(settings.host, settings.port, settings.keepalive_s)
-        self._hurry(socket.TCP_NODELAY)
+        self._set_option(socket.TCP_NODELAY, 1)
 
-    def _hurry(self, option: int) -> None:
+    def _set_option(self, option: int, value: int) -> None:
         """Every receipt and acknowledgement is small and waited for: neither we (Nagle's algorithm) nor, for want of a
         quick acknowledgement of ours, the broker shall hold one back for 40 ms. Halves the time of a candidate."""
         sock = self._client.socket()
         if isinstance(sock, socket.socket):
-            sock.setsockopt(socket.IPPROTO_TCP, option, 1)
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
     def step(self, wake: socket.socket, timeout_s: float) -> None:
         """Wait until the broker or somebody at `wake` wants something, and do what there is to do."""
@@ -168,7 +187,9 @@ class Session:
         events = ready.get(sock.fileno(), 0)
         if pending or events & ~select.POLLOUT:
             self._check(self._client.loop_read())
-            self._hurry(socket.TCP_QUICKACK)
+            while self._client.unread and self.down is None:
+                self._check(self._client.loop_read())
+            self._set_option(socket.TCP_QUICKACK, 1)
         if events & select.POLLOUT:
             self._check(self._client.loop_write())
         self._check(self._client.loop_misc())
@@ -189,6 +210,14 @@ class Session:
 
     def ack(self, mid: int) -> None:
         self._check(self._client.ack(mid, 1))
+
+    def flush(self) -> None:
+        """Write what was sent and acknowledged, as far as the socket takes it: in as few segments as may be, or the
+        broker would wake up for each."""
+        if self.down is None and self._client.want_write():
+            self._set_option(socket.TCP_CORK, 1)
+            self._check(self._client.loop_write())
+            self._set_option(socket.TCP_CORK, 0)
 
     def bye(self) -> None:
         """Disconnect in an orderly way: the broker forgets the will."""

@@ -1,52 +1,30 @@
-"""What a collector makes of a batch of messages: checked, staged, verified, stored, and answered.
-
-Everything a device says is material to judge. The topic says whose message it is, since the broker's ACL guards it;
-sizes and counts are bounded before anything is kept; ids are computed again and never used as they came.
-"""
+"""What a collector makes of a batch of messages: checked, put together, verified, stored, and answered."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
-import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from agent.clock import Clock
+from agent.collector.arrival import Incoming, Piece, Whole, agree, claimed_cid, join, piece
 from agent.collector.jpeg import check_jpeg
 from agent.collector.staging import Staging
 from agent.collector.store import Store
 from agent.errors import WireError
 from agent.records import Item, Meta, content_id
-from agent.wire import Ack, CandidateHeader, Query, decode_candidate
+from agent.wire import Ack, Query
 
 log = logging.getLogger(__name__)
 
 DAMAGED = "damaged"
 CORRUPT_LIMIT = 3
 """Times that a candidate may arrive damaged before it is rejected."""
-_CID = re.compile(rb'"cid"\s*:\s*"([0-9a-f]{32})"')
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A message with its topic's device."""
-
-    device: str
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Whole:
-    """A candidate with nothing missing, not verified yet."""
-
-    device: str
-    header: CandidateHeader
-    meta: Meta
-    image: bytes
 
 
 @dataclass(slots=True)
@@ -57,6 +35,8 @@ class Outcome:
     """By device, then cid."""
     bytes: Counter[str] = field(default_factory=Counter)
     """Stored, by device."""
+    held: set[int] = field(default_factory=set)
+    """Numbers of the messages that are to be given again, with those that come next: they lack parts."""
 
     def say(self, device: str, ack: Ack) -> None:
         self.acks[device][ack.cid] = ack
@@ -71,7 +51,7 @@ class Outcome:
         return counts
 
 
-def _fault(whole: _Whole) -> str:
+def _fault(whole: Whole) -> str:
     """What is wrong with a candidate; empty when nothing is."""
     header, meta = whole.header, whole.meta
     if hashlib.sha256(whole.image).hexdigest() != header.sha256:
@@ -112,32 +92,36 @@ class Ingest:
     def close(self) -> None:
         self._judges.shutdown()
 
-    def candidates(self, messages: Sequence[Incoming]) -> Outcome:
+    def candidates(self, messages: Sequence[Incoming], *, hold: bool = False) -> Outcome:
         """Take a batch of candidate messages; when this returns, what the acks say is durable.
 
-        Raises OSError or `StoreError` when the disk does not take it; the same batch may be given again.
+        With `hold` parts of candidates that are not complete may be left for a later batch (`Outcome.held`); they are
+        not staged then. Raises OSError or `StoreError` when the disk does not take it; the same batch may be given
+        again.
         """
         outcome = Outcome()
-        if not messages:
-            return outcome
-        parts = [part for message in messages for part in self._parse(message, outcome)]
-        known = self._known({header.cid for _, header, _ in parts})
-        fresh = []
-        for device, header, body in parts:
-            if known.get(header.cid) == device:
-                outcome.say(device, Ack(cid=header.cid, st="duplicate"))
-            elif header.cid in known:
-                self._reject(outcome, device, header.cid, "the id belongs to another device")
-            else:
-                fresh.append((device, header, body))
-        wholes = [whole for part in fresh if (whole := self._single(*part)) is not None]
-        with self._staging.transaction():
-            for part in fresh:
-                if part[1].n > 1 and (found := self._stage(*part, outcome)) is not None:
-                    wholes.append(found)
+        fresh = self._fresh(messages, outcome) if messages else []
+        staged = self._staging.begun({one.cid for one in fresh})
+        wholes = self._put_together(fresh, staged, outcome, hold=hold)
         self._trace("ingest.staged")
-        self._keep(self._verified(wholes, outcome), outcome)
+        items = self._verified(wholes, outcome)
+        if items or outcome.acks:
+            self._keep(items, staged, outcome)
         return outcome
+
+    def _fresh(self, messages: Sequence[Incoming], outcome: Outcome) -> list[Piece]:
+        """The parts of candidates that are not stored; of the others it is said so."""
+        pieces = [one for number, message in enumerate(messages) if (one := self._piece(message, number, outcome))]
+        known = self._known({one.cid for one in pieces})
+        fresh = []
+        for one in pieces:
+            if known.get(one.cid) == one.device:
+                outcome.say(one.device, Ack(cid=one.cid, st="duplicate"))
+            elif one.cid in known:
+                self._reject(outcome, one.device, one.cid, "the id belongs to another device")
+            else:
+                fresh.append(one)
+        return fresh
 
     def query(self, message: Incoming) -> Outcome:
         """Answer which candidates are stored; another device's are as unknown as those that nobody sent."""
@@ -174,59 +158,61 @@ class Ingest:
         if times & (times - 1) == 0:
             log.warning("message refused", extra={"kind": what, "times": times, "device": device, "why": why})
 
-    def _parse(self, message: Incoming, outcome: Outcome) -> list[tuple[str, CandidateHeader, memoryview]]:
-        """The part in a message, within the limits; one that is not gets `rejected` where its id can be read."""
+    def _piece(self, message: Incoming, number: int, outcome: Outcome) -> Piece | None:
+        """The part in a message; one that is not within the limits gets `rejected` where its id can be read."""
         try:
-            header, body = decode_candidate(message.payload)
-            self._check_limits(message.device, header, len(body))
+            return piece(message, number, self._max_image_bytes)
         except WireError as error:
-            found = _CID.search(message.payload, 0, 4096)
-            if found:
-                self._reject(outcome, message.device, found[1].decode(), str(error))
+            cid = claimed_cid(message)
+            if cid is not None:
+                self._reject(outcome, message.device, cid, str(error))
             self._complain("bad", message.device, str(error))
-            return []
-        return [(message.device, header, body)]
-
-    def _check_limits(self, device: str, header: CandidateHeader, length: int) -> None:
-        if header.size > self._max_image_bytes:
-            raise WireError(f"image of {header.size} bytes", remedy=f"at most {self._max_image_bytes}")
-        if not 0 < length <= header.size - header.off or header.i >= header.n:
-            raise WireError(f"part {header.i} of {header.n}: {length} bytes at {header.off} of {header.size}")
-        if header.n == 1 and length != header.size:
-            raise WireError(f"one part of {length} bytes for an image of {header.size}")
-        if header.i == 0:
-            if header.meta is None or header.off:
-                raise WireError("part 0 without metadata, or not at the beginning")
-            if header.meta.device != device:
-                raise WireError(f"metadata of device {header.meta.device}", remedy=f"the topic is {device}'s")
-            if header.cid != content_id(device, header.meta.ts_ns, header.sha256):
-                raise WireError("the id does not belong to device, time and sha256")
-
-    @staticmethod
-    def _single(device: str, header: CandidateHeader, body: memoryview) -> _Whole | None:
-        if header.n > 1 or header.meta is None:
             return None
-        return _Whole(device, header, header.meta, bytes(body))
 
-    def _stage(self, device: str, header: CandidateHeader, body: memoryview, outcome: Outcome) -> _Whole | None:
+    def _put_together(self, pieces: Sequence[Piece], staged: set[str], outcome: Outcome, *, hold: bool) -> list[Whole]:
+        """Candidates that are complete; what is left over is held, or staged and then added to `staged`.
+
+        Parts that arrive together are never staged: that would cost as much as all else does.
+        """
+        by_cid: dict[str, list[Piece]] = defaultdict(list)
+        for one in pieces:
+            by_cid[one.cid].append(one)
+        wholes, left = [], []
+        for cid, some in by_cid.items():
+            together = (cid not in staged or some[0].header.n == 1) and agree(some)
+            whole = join(some) if together else None
+            if whole is not None:
+                wholes.append(whole)
+            elif together and hold and len(some) < some[0].header.n:
+                outcome.held.update(one.number for one in some)
+            else:
+                left += some
+        if left:
+            staged.update(one.cid for one in left)
+            with self._staging.transaction():
+                wholes += [whole for one in left if (whole := self._stage(one, outcome)) is not None]
+        return wholes
+
+    def _stage(self, one: Piece, outcome: Outcome) -> Whole | None:
         """Keep a part; the candidate where that was the last one missing."""
-        if not self._staging.room(device, len(body)):
+        device, header = one.device, one.header
+        if not self._staging.room(device, len(one.body)):
             self._reject(outcome, device, header.cid, "too many bytes of unfinished candidates")
             return None
-        if not self._staging.add(device, header, body, self._now()):
+        if not self._staging.add(device, header, one.body, self._now()):
             self._reject(outcome, device, header.cid, "the id belongs to another device")
             return None
         found = self._staging.assemble(header.cid)
         if found is None:
             return None
         meta = Meta.model_validate_json(found.meta)
-        return _Whole(device, header.model_copy(update={"sha256": found.sha256}), meta, found.image)
+        return Whole(device, header.model_copy(update={"sha256": found.sha256}), meta, found.image)
 
-    def _verified(self, wholes: Sequence[_Whole], outcome: Outcome) -> list[Item]:
+    def _verified(self, wholes: Sequence[Whole], outcome: Outcome) -> list[Item]:
         """Those that are what they claim to be, each once; the pictures are judged side by side."""
         items: dict[str, Item] = {}
-        judged = self._judges.map(_fault, wholes) if len(wholes) > 1 else map(_fault, wholes)
-        for whole, fault in zip(wholes, judged, strict=True):
+        others = self._judges.map(_fault, wholes[1:])
+        for whole, fault in zip(wholes, itertools.chain(map(_fault, wholes[:1]), others), strict=True):
             if not fault:
                 items[whole.header.cid] = Item(whole.header.cid, whole.image, whole.header.sha256, whole.meta)
             elif fault == DAMAGED:
@@ -237,7 +223,7 @@ class Ingest:
                 self._reject(outcome, whole.device, whole.header.cid, fault)
         return list(items.values())
 
-    def _damaged(self, whole: _Whole, outcome: Outcome) -> None:
+    def _damaged(self, whole: Whole, outcome: Outcome) -> None:
         header, device = whole.header, whole.device
         with self._staging.transaction():
             times = self._staging.corrupt(device, header, self._now())
@@ -249,12 +235,11 @@ class Ingest:
         else:
             outcome.say(device, Ack(cid=header.cid, st="partial", missing=tuple(range(header.n)), why="damaged"))
 
-    def _keep(self, items: Sequence[Item], outcome: Outcome) -> None:
+    def _keep(self, items: Sequence[Item], staged: Set[str], outcome: Outcome) -> None:
         """Files, then the claim on the id, then the rows; after that the parts may go."""
         self._store.write(items)
         self._trace("ingest.written")
-        with self._staging.transaction():
-            ours = [item for item in items if self._staging.own(item.cid, item.meta.device)]
+        ours = self._owned(items)
         self._trace("ingest.owned")
         mine = {item.cid for item in ours}
         for item in items:
@@ -266,8 +251,17 @@ class Ingest:
         for item in items:
             if item.cid not in mine:
                 self._store.remove(item.cid)
-        with self._staging.transaction():
-            for item in items:
-                self._staging.drop(item.cid)
+        done = staged & {item.cid for item in items}
+        if done:
+            with self._staging.transaction():
+                for cid in done:
+                    self._staging.drop(cid)
         self._trace("ingest.dropped")
         self.counters["stored"] += len(ours)
+
+    def _owned(self, items: Sequence[Item]) -> list[Item]:
+        """Those that no other store of the group has."""
+        if not self._staging.shared:
+            return list(items)
+        with self._staging.transaction():
+            return [item for item in items if self._staging.own(item.cid, item.meta.device)]

@@ -9,13 +9,15 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from agent.broker import Broker, Message, Up
 from agent.clock import Clock
+from agent.collector.arrival import Incoming
 from agent.collector.index import StoreError
-from agent.collector.ingest import Incoming, Ingest, Outcome
+from agent.collector.ingest import Ingest, Outcome
 from agent.collector.staging import Staging
 from agent.collector.store import Store
 from agent.errors import ConfigError, WireError
@@ -33,6 +35,21 @@ RETRY_MAX_S = 30.0
 SWEEP_S = 3600.0
 SLOW_S = 2.0
 """A batch that took longer makes the receipts say `slow`."""
+HELD = 16
+HELD_BYTES = 4_194_304
+HELD_S = 0.1
+"""Parts of candidates that are not complete wait in memory, unacknowledged, and so does the acknowledgement of what
+comes after them: while that is no more than this, and the next message comes within this time. Then they are staged.
+On a fast link all parts of a candidate come together."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What became of a batch."""
+
+    held: list[Message]
+    """To come again with the next ones."""
+    outcomes: list[Outcome]
 
 
 def open_staging(mine: CollectorSettings, store: Path) -> Staging:
@@ -106,36 +123,42 @@ class CollectorService:
 
     def _loop(self, ingest: Ingest, stop: threading.Event) -> None:
         swept = -SWEEP_S
+        unacknowledged: list[Message] = []
+        """In order of arrival, in which the broker wants to hear of them (MQTT 5, 4.6)."""
+        held: list[Message] = []
         while not stop.is_set():
             if time.monotonic() - swept > SWEEP_S:
                 ingest.sweep()
                 swept = time.monotonic()
-            batch = self._batch()
-            if not batch:
+            fresh = self._batch(HELD_S if held else 0.5)
+            unacknowledged += fresh
+            if not unacknowledged:
                 continue
             started = time.monotonic()
-            outcomes = self._take(ingest, batch, stop)
-            if outcomes is None:
+            hold = bool(fresh) and not self.settings.collector.staging and _few(unacknowledged)
+            taken = self._take(ingest, held + fresh, stop, hold=hold)
+            if taken is None:
                 continue
-            for message in batch:
-                self.broker.ack(message)
+            held = taken.held
+            while unacknowledged and not (held and unacknowledged[0] is held[0]):
+                self.broker.ack(unacknowledged.pop(0))
             self._trace("collector.acknowledged")
-            for outcome in outcomes:
+            for outcome in taken.outcomes:
                 self._answer(outcome, slow=time.monotonic() - started > SLOW_S)
             self._trace("collector.answered")
 
-    def _batch(self) -> list[Message]:
-        """What has arrived, at most `BATCH`; waits half a second for the first."""
+    def _batch(self, wait_s: float) -> list[Message]:
+        """What has arrived, at most `BATCH`; waits for the first."""
         batch: list[Message] = []
-        try:
-            batch.append(self._inbox.get(timeout=0.5))
+        with contextlib.suppress(queue.Empty):
+            batch.append(self._inbox.get(timeout=wait_s))
             while len(batch) < BATCH:
                 batch.append(self._inbox.get_nowait())
-        except queue.Empty:
-            pass
         return batch
 
-    def _take(self, ingest: Ingest, batch: Sequence[Message], stop: threading.Event) -> list[Outcome] | None:
+    def _take(
+        self, ingest: Ingest, batch: Sequence[Message], stop: threading.Event, *, hold: bool = False
+    ) -> _Taken | None:
         """Store a batch, again and again where the disk refuses: until it is acknowledged the broker sends no more.
 
         None when `stop` came first.
@@ -144,32 +167,35 @@ class CollectorService:
         wait_s = RETRY_S
         while True:
             try:
-                return [ingest.candidates(candidates), *(ingest.query(query) for query in queries)]
+                stored = ingest.candidates([incoming for _, incoming in candidates], hold=hold)
+                outcomes = [stored, *(ingest.query(query) for query in queries)]
             except (OSError, StoreError) as error:
                 log.error("store refuses", extra={"error": str(error), "retry_s": wait_s})
             except Exception:
                 log.exception("batch taken apart", extra={"messages": len(batch)})
                 return self._take_apart(ingest, batch, stop)
+            else:
+                return _Taken([candidates[number][0] for number in sorted(stored.held)], outcomes)
             if stop.wait(wait_s):
                 return None
             wait_s = min(2 * wait_s, RETRY_MAX_S)
 
-    def _take_apart(self, ingest: Ingest, batch: Sequence[Message], stop: threading.Event) -> list[Outcome] | None:
+    def _take_apart(self, ingest: Ingest, batch: Sequence[Message], stop: threading.Event) -> _Taken | None:
         """A mistake of ours in dealing with some message must not cost the others: each alone, and that one dropped."""
         if len(batch) == 1:
             ingest.counters["failed"] += 1
-            return []
+            return _Taken([], [])
         outcomes: list[Outcome] = []
         for message in batch:
             some = self._take(ingest, [message], stop)
             if some is None:
                 return None
-            outcomes += some
-        return outcomes
+            outcomes += some.outcomes
+        return _Taken([], outcomes)
 
-    def _sort(self, batch: Sequence[Message]) -> tuple[list[Incoming], list[Incoming]]:
+    def _sort(self, batch: Sequence[Message]) -> tuple[list[tuple[Message, Incoming]], list[Incoming]]:
         """Candidates and queries, each in order of arrival."""
-        candidates: list[Incoming] = []
+        candidates: list[tuple[Message, Incoming]] = []
         queries: list[Incoming] = []
         for message in batch:
             try:
@@ -178,7 +204,10 @@ class CollectorService:
                 log.warning("message dropped", extra={"error": str(error)})
                 continue
             incoming = Incoming(topics.device, message.payload)
-            (candidates if levels == ("up", "c") else queries).append(incoming)
+            if levels == ("up", "c"):
+                candidates.append((message, incoming))
+            else:
+                queries.append(incoming)
         return candidates, queries
 
     def _answer(self, outcome: Outcome, *, slow: bool) -> None:
@@ -188,3 +217,8 @@ class CollectorService:
             for start in range(0, len(acks), QUERY_LIMIT):
                 receipt = Receipt(acks=acks[start : start + QUERY_LIMIT], slow=slow or None)
                 self.broker.publish(topics.ack, receipt.encode())
+
+
+def _few(messages: Sequence[Message]) -> bool:
+    """Whether there are so few without an acknowledgement that parts among them may wait."""
+    return len(messages) <= HELD and sum(len(message.payload) for message in messages) <= HELD_BYTES

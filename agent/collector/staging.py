@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,11 @@ class Staging:
     def close(self) -> None:
         self._database.close()
 
+    @property
+    def shared(self) -> bool:
+        """Whether other stores take part."""
+        return bool(self._store)
+
     def transaction(self) -> contextlib.AbstractContextManager[None]:
         return transaction(self._database)
 
@@ -81,6 +86,12 @@ class Staging:
         marks = ",".join("?" * len(cids))
         query = f"SELECT cid, device FROM owner WHERE store != ? AND cid IN ({marks})"
         return dict(self._database.execute(query, [self._store, *cids]))
+
+    def begun(self, cids: Iterable[str]) -> set[str]:
+        """Of which of these there are parts, or that they arrived damaged."""
+        some = list(cids)
+        marks = ",".join("?" * len(some))
+        return {cid for (cid,) in self._database.execute(f"SELECT cid FROM split WHERE cid IN ({marks})", some)}
 
     def own(self, cid: str, device: str) -> bool:
         """Claim a candidate whose files are written for our store; False where another store was first."""

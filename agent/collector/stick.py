@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.clock import Clock
-from agent.collector.ingest import Incoming, Ingest
+from agent.collector.arrival import Incoming
+from agent.collector.ingest import Ingest
 from agent.collector.service import BATCH, open_staging
 from agent.collector.store import Store
 from agent.errors import ConfigError, TailkeeperError

@@ -81,7 +81,7 @@ class Store:
 
     def _files_of(self, item: Item, received: str) -> tuple[tuple[Path, bytes], tuple[Path, bytes]]:
         head = {"v": 1, "cid": item.cid, "sha256": item.sha256, "size": len(item.image), "ctype": "image/jpeg"}
-        text = json.dumps({**head, "received": received, "meta": item.meta.model_dump(mode="json")})
+        text = json.dumps({**head, "received": received})[:-1] + f', "meta": {item.meta.model_dump_json()}}}'
         meta = (self.folder / meta_path(item.cid), text.encode())
         return (self.folder / image_path(item.cid), item.image), meta
 
@@ -93,9 +93,9 @@ class Store:
                 self._insert(item.cid, item.sha256, len(item.image), now, item.meta)
             for device, columns in counts.items():
                 self._index.execute("INSERT OR IGNORE INTO device (device, last) VALUES (?, ?)", (device, now))
-                for column, count in columns.items():
-                    update = f"UPDATE device SET last = ?, {column} = {column} + ? WHERE device = ?"
-                    self._index.execute(update, (now, count, device))
+                sums = "".join(f", {column} = {column} + ?" for column in columns)
+                values = (now, *columns.values(), device)
+                self._index.execute(f"UPDATE device SET last = ?{sums} WHERE device = ?", values)
 
     def remove(self, cid: str) -> None:
         """Take an item away again: another store has it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,9 +21,6 @@ from agent.errors import FrameError, ModelError
 from agent.records import Image, ModelRef, Rows, Vector
 from agent.settings import ModelSettings
 
-SWITCH_S = 0.0001
-"""How long a thread that comes back from an inference waits for Python at most, while another one computes. With
-Python's own 5 ms the pipeline does 3 % fewer frames."""
 DEFAULT_ODDS = 2.2
 """Repair of confidences where no manifest says better: measured for YOLO26n on COCO."""
 
@@ -82,7 +78,6 @@ class Detector:
         """One per inference at once: its buffers are the inference's."""
         for _ in range(self.concurrency):
             self._letterboxes.put(Letterbox(self._graph.size, stride=self._graph.stride, half=self._graph.half))
-        sys.setswitchinterval(SWITCH_S)
         self._pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="infer")
         self.manifest = bundle.manifest
         self.model = ModelRef(id=bundle.model_id, sha256=bundle.sha256)

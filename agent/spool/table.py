@@ -30,10 +30,11 @@ _GROUP = 128
 _GROUP_S = 5.0
 """Seconds that a change waits for its commit, until the next call: an item that is delivered at once costs none."""
 _REMOVALS = 16
-"""Files that are removed together, where so many come within `_GROUP_S`: each alone costs the disk a commit, and many
-more at once would hold uploads up for some ten milliseconds."""
+"""Files that are removed together, where so many come within `_QUIET_S`: each alone has the disk write as much as two
+blocks, and many more at once would hold uploads up for some ten milliseconds. After a power cut they are sent again."""
 _QUIET_S = 600.0
-"""Seconds without a commit after which spool time is saved, and that new rows wait: their files are as good."""
+"""Seconds without a commit after which spool time is saved; that new rows wait, for their files are as good; and that
+files wait for their removal."""
 _DUE_S = 3600.0
 """After a start no item waits longer than this for its next turn."""
 
@@ -227,7 +228,7 @@ class Table:
         waited = 0.0 if self._changed is None or index.only_new else now - self._changed
         if index.changes >= _GROUP or waited >= _GROUP_S or now - self._committed >= _QUIET_S:
             self._commit_rows()
-        if len(self._gone) >= _REMOVALS or any(now - since >= _GROUP_S for since in self._gone.values()):
+        if len(self._gone) >= _REMOVALS or any(now - since >= _QUIET_S for since in self._gone.values()):
             self._remove_gone(_REMOVALS)
 
     def _commit_on_full_disk(self, index: Index) -> bool:

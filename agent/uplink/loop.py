@@ -82,6 +82,8 @@ class Uplink:
         self._rows: dict[str, Row] = {}
         self._interrupted: dict[str, Row] = {}
         """Rows that a disconnect stopped half-way: what the broker has of them is not sent again at once."""
+        self._looked_ns = -(10**18)
+        """When the spool's age limit was last looked at."""
         self._slow = False
         self._resumed = False
         self.pulse = Pulse(clock)
@@ -122,16 +124,16 @@ class Uplink:
         self.pulse.beat()
         try:
             self._hear(self._wait_s())
-            self._spool.expire()
+            self._expire()
             if not self._resumed:
                 self._resume_sent()
             if not self._broker.connected:
                 return
             self._chase()
             if self._open():
-                if claiming:
-                    self._claim()
-                self._pump()
+                self._pump()  # what is at hand goes out before more is read
+                if claiming and self._claim():
+                    self._pump()
         except SpoolFullError as error:  # it mends itself; what could not be written down meanwhile is asked for then
             self._resumed = False
             self._pace.hold(str(error))
@@ -139,6 +141,12 @@ class Uplink:
             self.counters.add("uplink_errors")
             log.exception("uplink round failed")
             self._pace.hold("internal error")
+
+    def _expire(self) -> None:
+        now = self._clock.mono_ns()
+        if now - self._looked_ns >= IDLE_S * 1e9:
+            self._looked_ns = now
+            self._spool.expire()
 
     def _open(self) -> bool:
         return not self.paused and self._pace.wait_s() == 0.0
@@ -182,11 +190,13 @@ class Uplink:
 
     # Sending
 
-    def _claim(self) -> None:
+    def _claim(self) -> bool:
+        """Take what there is room for; whether there was anything."""
         begun = [row for row in self._rows.values() if row.begun]
         waiting = len(begun) >= ROWS and not any(row.todo for row in begun)
         wanted = self._window + AHEAD * waiting - len(self._rows)
-        for entry in self._spool.claim(wanted) if wanted > 0 else ():
+        claimed = self._spool.claim(wanted) if wanted > 0 else []
+        for entry in claimed:
             self._trace("uplink.claimed")
             row = self._interrupted.pop(entry.cid, None)
             if row is None or row.widest + HEADER_BYTES > self._limit():
@@ -194,6 +204,7 @@ class Uplink:
             row.entry = entry
             self._rows[entry.cid] = row
             self._load(row)
+        return bool(claimed)
 
     @property
     def _window(self) -> int:

@@ -92,9 +92,10 @@ def split(item: Item, topic: str, limit: int, chunk: int) -> tuple[Part, ...]:
     the number of parts need. Raises WireError when even `limit` is too small.
     """
     size = len(item.image)
-    first, later = (packet_size(topic, len(encode_part(item, Part(i, PARTS_LIMIT, size, 0)))) for i in (0, 255))
+    first = packet_size(topic, len(encode_part(item, Part(0, PARTS_LIMIT, size, 0))))
     if first + size <= (limit if chunk >= CHUNK_LIMIT else min(limit, chunk)):
         return (Part(0, 1, 0, size),)
+    later = packet_size(topic, len(encode_part(item, Part(PARTS_LIMIT - 1, PARTS_LIMIT, size, 0))))
     chunk = min(chunk, limit)
     head = chunk - first if chunk - first >= 256 else min(256, limit - first)
     room = max(chunk - later, -(-(size - head) // (PARTS_LIMIT - 1)))

@@ -98,6 +98,12 @@ def received(folder: Path) -> int:
     return len(list((folder / "store" / "images").glob("*/*.jpg")))
 
 
+def undelivered(folder: Path) -> set[str]:
+    """Ids of items that the collector does not have; files of delivered ones are removed later, many at a time."""
+    items = {path.stem for path in (folder / "state" / "spool" / "items").glob("*/*.tkc")}
+    return items - {path.stem for path in (folder / "store" / "images").glob("*/*.jpg")}
+
+
 def test_without_a_broker_the_agent_collects_and_delivers_later(configure: Configure, late_broker: Mosquitto) -> None:
     folder = configure(late_broker.port, loop=False)
     with ExitStack() as running:
@@ -105,7 +111,7 @@ def test_without_a_broker_the_agent_collects_and_delivers_later(configure: Confi
         eventually(lambda: spooled(folder) >= 3, "nothing was collected")
         late_broker.start()
         running.enter_context(service(folder, "collect"))
-        eventually(lambda: spooled(folder) == 0, "not everything was delivered")
+        eventually(lambda: not undelivered(folder), "not everything was delivered")
     assert received(folder) >= 3
     assert (folder / "state" / "spool" / "index.sqlite").exists()
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent.collector import image_path, listing
-from agent.collector.ingest import Incoming
+from agent.collector.arrival import Incoming
 from agent.errors import WireError
 from agent.wire import (
     Ack,

@@ -12,8 +12,9 @@ import pytest
 
 from agent import durable
 from agent.collector import devices, image_path, listing, meta_path, read_meta
+from agent.collector.arrival import Incoming
 from agent.collector.index import INDEX
-from agent.collector.ingest import Incoming, Ingest, Outcome
+from agent.collector.ingest import Ingest, Outcome
 from agent.collector.jpeg import check_jpeg, declared_size
 from agent.collector.staging import DEVICE_BYTES, KEEP_S, Staging
 from agent.collector.store import Store
@@ -112,6 +113,47 @@ def test_chunks_are_put_together_in_any_order_and_with_repeats(bench: Bench) -> 
     random.Random(1).shuffle(parts)
     assert bench.take(*parts[:5], *parts[2:4]) == []
     assert [ack.st for ack in bench.take(*parts[5:], parts[0])] == ["stored"]
+    assert (bench.store.folder / image_path(LARGE.cid)).read_bytes() == LARGE.image
+
+
+def test_parts_that_arrive_together_are_put_together_without_staging(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def staged(*_: object) -> None:
+        raise AssertionError("staged")
+
+    monkeypatch.setattr(bench.staging, "add", staged)
+    payloads = chunks(LARGE)
+    random.Random(2).shuffle(payloads)
+    assert [ack.st for ack in bench.take(*payloads, payloads[0])] == ["stored"]
+    assert (bench.store.folder / image_path(LARGE.cid)).read_bytes() == LARGE.image
+
+
+def test_parts_that_lack_others_are_held_and_given_again_with_those(bench: Bench) -> None:
+    first, *others = [Incoming(DEVICE, payload) for payload in chunks(LARGE)]
+    single = Incoming(DEVICE, encode_item(PICTURE))
+    outcome = bench.ingest.candidates([first, single, others[0]], hold=True)
+    assert outcome.held == {0, 2}
+    assert set(outcome.acks[DEVICE]) == {PICTURE.cid}
+    assert bench.staging.begun([LARGE.cid]) == set()
+    outcome = bench.ingest.candidates([first, *others], hold=True)
+    assert not outcome.held
+    assert outcome.acks[DEVICE][LARGE.cid].st == "stored"
+
+
+def test_parts_that_are_held_no_longer_are_staged_and_so_is_what_completes_them(bench: Bench) -> None:
+    first, *others = [Incoming(DEVICE, payload) for payload in chunks(LARGE)]
+    assert not bench.ingest.candidates([first]).held
+    assert bench.staging.begun([LARGE.cid]) == {LARGE.cid}
+    outcome = bench.ingest.candidates(others, hold=True)
+    assert (outcome.held, outcome.acks[DEVICE][LARGE.cid].st) == (set(), "stored")
+    assert bench.staging.begun([LARGE.cid]) == set()
+
+
+def test_parts_of_two_cuts_that_arrive_together_are_not_mixed(bench: Bench) -> None:
+    coarse, fine = chunks(LARGE, 16_000), chunks(LARGE)
+    assert bench.take(coarse[0], *fine[1:]) == []
+    assert [ack.st for ack in bench.take(fine[0])] == ["stored"]
     assert (bench.store.folder / image_path(LARGE.cid)).read_bytes() == LARGE.image
 
 

@@ -122,7 +122,21 @@ def test_an_item_that_is_delivered_at_once_never_reaches_the_index_on_the_disk(
         clock.advance(6)
     assert spool.stats().items == 0
     assert log.stat().st_size == written
+    clock.advance(600)
+    assert spool.claim(1) == []
     assert not list((tmp_path / "spool" / "items").rglob("*.tkc"))
+
+
+def test_files_of_delivered_items_are_removed_together(open_spool: Open, tmp_path: Path, clock: FakeClock) -> None:
+    """Each alone would have the disk write two more blocks."""
+    spool = open_spool()
+    left = []
+    for number in range(17):
+        spool.put(an_item(number))
+        spool.forget(an_item(number).cid)
+        clock.advance(10)
+        left.append(len(list((tmp_path / "spool" / "items").rglob("*.tkc"))))
+    assert left == [*range(1, 16), 0, 1]
 
 
 def test_what_was_delivered_at_once_goes_and_what_still_waits_stays(
@@ -133,8 +147,9 @@ def test_what_was_delivered_at_once_goes_and_what_still_waits_stays(
     spool.put(delivered)
     spool.put(waiting)
     spool.forget(delivered.cid)
-    clock.advance(6)
     assert spool.stats().items == 1
+    clock.advance(600)
+    spool.claim(0)
     assert [entry.cid for entry in look.listing(tmp_path / "spool")] == [waiting.cid]
     spool.close()
     assert [entry.cid for entry in open_spool().claim(2)] == [waiting.cid]
