@@ -118,8 +118,8 @@ def test_while_receipts_are_waited_for_the_next_items_are_read_and_not_sent(runn
     for _ in range(ROWS):
         running.send()
     wait_until(lambda: len(running.uplink._rows) == ROWS + AHEAD, "read ahead")
+    wait_until(lambda: running.count("sent") == ROWS, "sent")
     assert running.broker.candidates.empty()
-    assert running.count("sent") == ROWS
     running.broker.down(dropped=False)
     wait_until(lambda: len(running.uplink._rows) == ROWS, "ready again")
 
