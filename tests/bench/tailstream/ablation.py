@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from agent.selection import camera, coverage, scores, window
+from agent.selection import camera, coverage, scores, still, window
 from agent.selection.scores import Evidence, weigh
 
 Off = tuple[object, str, Any]
@@ -41,6 +41,7 @@ MECHANISMS: Mapping[str, tuple[Off, ...]] = {
     "steep class weights": ((scores, "_TAIL_SLOPE", 1),),
     "more for errors on rare classes": ((scores, "_RARE_ERROR", 0.0),),
     "something for rare and right": ((scores, "_RARE_SERVED", 0.0),),
+    "passing still frames over": ((still.Still, "holds", lambda *_: False),),
     "competing in eight windows": ((window, "_WINDOWS", 1),),
     "all coverage": (
         (coverage, "_SAME_PLACE", 2.0),
