@@ -138,11 +138,15 @@ class Device:
         )
 
     def _make_watch(self, state_file: Path) -> Watch:
-        detector = self.models.open(self.load_model)
+        """The cameras come first: they are opened and give their first frames while the model is loaded."""
         state = durable.load_state(state_file, STATE_VERSION) or {}
-        parts = make_parts(self.settings, detector, self.clock, budgets=state)
         stamper = Stamper(self.clock, int(state.get(STAMP, 0)))
         self.cameras = open_cameras(self.settings.cameras, self.clock, stamper=stamper, rng=self.rng)
+        try:
+            parts = make_parts(self.settings, self.models.open(self.load_model), self.clock, budgets=state)
+        except BaseException:
+            self.cameras.close()
+            raise
         return Watch(
             self.cameras,
             parts,
