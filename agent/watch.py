@@ -143,7 +143,7 @@ class Watch:
         elif not self.ended.is_set() and self._cameras.ended:
             self.flush()
             self.ended.set()
-        self._finish(self.parts.detector.concurrency)
+        self._finish(2 * self.parts.detector.concurrency - 1)  # as many again wait, so that no thread ever does
         self._rest()
 
     # What other threads may ask for
