@@ -78,16 +78,10 @@ def claimed_cid(message: Incoming) -> str | None:
 
 def agree(pieces: Sequence[Piece]) -> bool:
     """Whether parts with one id are of one device and one cut, so that they could be put together."""
-    first, offsets = pieces[0], dict[int, tuple[int, int]]()
-    for one in pieces:
-        header = one.header
-        same = (one.device, header.n, header.size, header.sha256) == (
-            *(first.device, first.header.n, first.header.size, first.header.sha256),
-        )
-        place = (header.off, len(one.body))
-        if not same or offsets.setdefault(header.i, place) != place:
-            return False
-    return True
+    places: dict[int, tuple[int, int]] = {}
+    cuts = {(one.device, one.header.n, one.header.size, one.header.sha256) for one in pieces}
+    found = ((one.header.i, (one.header.off, len(one.body))) for one in pieces)
+    return len(cuts) == 1 and all(places.setdefault(i, place) == place for i, place in found)
 
 
 def join(pieces: Sequence[Piece]) -> Whole | None:
