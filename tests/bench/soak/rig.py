@@ -21,12 +21,12 @@ from agent import health, spool
 from agent.errors import ServiceError
 from agent.records import Image
 from agent.world import World
+from tests.bench.shipped import REPOSITORY, shipped_environment
 from tests.bench.soak.figures import Keeper, Sample
 from tests.fakes.mjpeg import MjpegCamera, NetworkCamera, playing
 from tests.fakes.mosquitto import Mosquitto
 from tests.fakes.rtsp import RtspCamera
 
-REPOSITORY = Path(__file__).parents[3]
 DEVICE = "soak-1"
 UNITS = {"run": "tailkeeper.service", "collect": "tailkeeper-collector.service"}
 BUDGETS = (0.3, 0.4, 0.5)
@@ -121,13 +121,6 @@ class Soak:
         stats = status["stats"]
         live = all(camera["state"] == "live" for camera in stats["cameras"].values())
         return live and status["broker"] == "connected" and stats["spool"]["sent"] == 0 and not status["complaints"]
-
-
-def shipped_environment(unit: str) -> dict[str, str]:
-    """What the shipped unit sets, except for a home that is not here."""
-    lines = (REPOSITORY / "deploy" / unit).read_text("utf-8").splitlines()
-    values = next(line for line in lines if line.startswith("Environment=")).partition("=")[2].split()
-    return {name: value for name, _, value in (pair.partition("=") for pair in values) if name != "HOME"}
 
 
 class Street(RtspCamera):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from agent.settings import ModelSettings
 from tests.bench.delivery import Other, collect
+from tests.bench.shipped import shipped_environment
 from tests.bench.speed.memory import watched
 from tests.bench.speed.start import starts
 from tests.bench.speed.still import still_clip
@@ -156,7 +157,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=10.0, help="of the look at memory")
     options = parser.parse_args()
-    os.environ["MALLOC_ARENA_MAX"] = "1"  # as in the unit
+    os.environ.update(shipped_environment("tailkeeper.service"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and what was started ends as well
     os.setpgid(0, 0)  # so that our own processes can be told from others
     with _ground(options) as ground:

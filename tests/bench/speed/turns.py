@@ -59,7 +59,7 @@ class Racer:
         self.child = subprocess.Popen(
             [str(python), "-m", module, *map(str, arguments)],
             cwd=REPOSITORY,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY), "MALLOC_ARENA_MAX": "1", "ORT_DISABLE_TELEMETRY": "1"},
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
