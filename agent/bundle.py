@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from agent.errors import ModelError
+from agent.protobuf import fields
 from agent.records import Record, Thresholds
 from agent.wire import first_error
 
@@ -164,8 +164,7 @@ def _seal(onnx: bytes, where: str, manifest: Manifest | None) -> Bundle:
     return Bundle(onnx, hashlib.sha256(onnx).hexdigest(), name or "model", manifest)
 
 
-# The messages of onnx.proto3 in which a tensor can sit, each as {field number: message in that field}. Reading the wire
-# format needs no onnx package on the device, and sees the file as any protobuf reader does.
+# The messages of onnx.proto3 in which a tensor can sit, each as {field number: message in that field}.
 _MESSAGES: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -183,7 +182,7 @@ _DEPTH_LIMIT = 100
 
 def _refers_outside(onnx: memoryview) -> bool:
     """Whether anything in the model would make a runtime read another file; raises ValueError for what is no ONNX."""
-    if not any(number == 7 for number, _ in _fields(onnx)):
+    if not any(number == 7 for number, _ in fields(onnx)):
         raise ValueError("no graph")
     return _searches(onnx, "model", 0)
 
@@ -191,7 +190,7 @@ def _refers_outside(onnx: memoryview) -> bool:
 def _searches(message: memoryview, kind: str, depth: int) -> bool:
     if depth > _DEPTH_LIMIT:
         raise ValueError("nested too deeply")
-    for number, content in _fields(message):
+    for number, content in fields(message):
         if kind == "tensor" and (number == _TENSOR_EXTERNAL_DATA or (number == _TENSOR_DATA_LOCATION and content)):
             return True
         if (
@@ -205,38 +204,3 @@ def _searches(message: memoryview, kind: str, depth: int) -> bool:
         if inner and isinstance(content, memoryview) and _searches(content, inner, depth + 1):
             return True
     return False
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
-    """Fields of one protobuf message as (number, bytes or varint); fixed-width ones as bytes."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        number, wire_type = key >> 3, key & 7
-        if wire_type == 0:
-            value, at = _varint(message, at)
-            yield number, value
-            continue
-        if wire_type == 2:
-            length, at = _varint(message, at)
-        elif wire_type in (1, 5):
-            length = 8 if wire_type == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire_type}")
-        if at + length > len(message):
-            raise ValueError("cut off")
-        yield number, message[at : at + length]
-        at += length
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(message):
-            break
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("bad number")

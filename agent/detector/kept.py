@@ -24,13 +24,18 @@ KEPT = 3
 
 
 def start(
-    make: Callable[[bytes], ort.InferenceSession], onnx: bytes, sha256: str, options: ort.SessionOptions, folder: Path
+    make: Callable[[bytes], ort.InferenceSession],
+    onnx: Callable[[], bytes],
+    version: str,
+    options: ort.SessionOptions,
+    folder: Path,
 ) -> ort.InferenceSession:
-    """`make` a session with these options of the model with these bytes and sha256, or of its graph in `folder`.
+    """`make` a session with these options of the model that `onnx` gives, or of its graph in `folder`.
 
-    The graph is kept on the way; where it cannot be, the model starts all the same.
+    `version` tells the model from all others. The graph is kept on the way; where it cannot be, the model starts all
+    the same.
     """
-    name = hashlib.sha256("|".join((sha256, ort.__version__, _processor())).encode()).hexdigest()[:16]
+    name = hashlib.sha256("|".join((version, ort.__version__, _processor())).encode()).hexdigest()[:16]
     if (graph := _read(folder, name)) is not None:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         return make(graph)
@@ -38,12 +43,12 @@ def start(
     try:
         durable.make_folder(folder)
         options.optimized_model_filepath = str(temporary)
-        session = make(onnx)
+        session = make(onnx())
         _keep(temporary, name)
     except Exception as error:  # noqa: BLE001 - a full disk, or what ONNX Runtime makes of it
         log.warning("optimised graph not kept", extra={"error": str(error)[:300]})
         options.optimized_model_filepath = ""
-        return make(onnx)
+        return make(onnx())
     return session
 
 

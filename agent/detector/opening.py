@@ -27,13 +27,15 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import onnxruntime as ort
 
 from agent.bundle import Bundle
-from agent.detector import kept
+from agent.detector import kept, rewrite
 from agent.detector.graph import EXPORT_REMEDY
+from agent.detector.rewrite import without_splits
 from agent.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -132,9 +134,12 @@ def _session(bundle: Bundle, providers: Chosen, threads: int, spin_us: int, cach
         vars(session).pop("_model_bytes", None)  # a copy of the model, kept for the fallback that is switched off
         return session
 
-    if cache and providers[0][0] == "CPUExecutionProvider":
-        return kept.start(make, bundle.onnx, bundle.sha256, options, cache)
-    return make(bundle.onnx)
+    if providers[0][0] != "CPUExecutionProvider":
+        return make(bundle.onnx)
+    rewritten = partial(without_splits, bundle.onnx)
+    if cache:
+        return kept.start(make, rewritten, f"{bundle.sha256}|{rewrite.VERSION}", options, cache)
+    return make(rewritten())
 
 
 def first_line(error: Exception) -> str:
