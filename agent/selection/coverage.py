@@ -11,7 +11,9 @@ frames are worth (the gain is submodular), which is what lets `window` pick gree
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,29 +49,45 @@ def signature(thumb: Floats) -> Floats:
     return grey / length if length > 1.0 else np.zeros_like(grey)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class Scenery:
-    """What a picture shows as a whole, wherever it is in it."""
+    """What a picture shows as a whole, wherever it is in it.
 
-    vector: Floats
-    """Unit length, or zeros: like nothing."""
+    Looked at when it is asked for: of a camera that stands still, that is once per selected frame.
+    """
+
+    look: Callable[[], Floats]
     strange: float
     alike: float
     """Cosines up to which two pictures show different places, and from which one."""
 
+    @cached_property
+    def vector(self) -> Floats:
+        """Unit length, or zeros: like nothing."""
+        return self.look()
+
 
 def palette(thumb: Floats) -> Scenery:
     """By its colours: (216,), unmoved by brightness and small shifts."""
-    steps = np.floor(np.minimum(thumb * (_MIDDLE / max(float(np.median(thumb)), 8.0)), 5))
-    counts = np.bincount((steps @ np.array([36, 6, 1], np.float32)).ravel().astype(np.intp), minlength=COLOURS)
-    return Scenery(np.sqrt(counts / counts.sum()), _STRANGE, _ALIKE)
+    return Scenery(partial(_colours, thumb), _STRANGE, _ALIKE)
 
 
 def embedded(embedding: Floats | None, length: int) -> Scenery:
     """By the model's embedding; zeros where it is not `length` finite numbers."""
+    return Scenery(partial(_unit, embedding, length), *_EMBEDDED)
+
+
+def _colours(thumb: Floats) -> Floats:
+    steps = np.floor(np.minimum(thumb * (_MIDDLE / max(float(np.median(thumb)), 8.0)), 5))
+    counts = np.bincount((steps @ np.array([36, 6, 1], np.float32)).ravel().astype(np.intp), minlength=COLOURS)
+    colours: Floats = np.sqrt(counts / counts.sum()).astype(np.float32)
+    return colours
+
+
+def _unit(embedding: Floats | None, length: int) -> Floats:
     if embedding is None or embedding.shape != (length,) or not (norm := float(np.linalg.norm(embedding))) < np.inf:
-        return Scenery(np.zeros(length, np.float32), *_EMBEDDED)
-    return Scenery(embedding / max(norm, 1e-9), *_EMBEDDED)
+        return np.zeros(length, np.float32)
+    return embedding / max(norm, 1e-9)
 
 
 @dataclass(frozen=True, slots=True)
