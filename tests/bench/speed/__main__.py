@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.settings import ModelSettings
+from agent.detector.rewrite import without_splits
 from tests.bench.delivery import Other, collect
 from tests.bench.shipped import shipped_environment
 from tests.bench.speed.memory import watched
@@ -38,9 +38,14 @@ class Ground:
     model: Path
     clip: Path
 
-    def bare(self, threads: int, *more: object) -> Racer:
-        name = " ".join(["session.run", *(str(each) for each in more if isinstance(each, str))])
-        return Racer(name, "tests.bench.speed.bare", self.model, threads, *more)
+    def bare(self, threads: int, *video: Path) -> Racer:
+        return Racer("session.run", "tests.bench.speed.bare", self.model, threads, *video)
+
+    def rewritten(self, threads: int) -> Racer:
+        """The bare session on the graph that the agent makes of the model: what only the rest of the agent does."""
+        path = self.folder / "rewritten.onnx"
+        path.write_bytes(without_splits(self.model.read_bytes()))
+        return Racer("session.run, rewritten", "tests.bench.speed.bare", path, threads)
 
     def agent(self, name: str, threads: int, *sources: Path, still_s: float = 0.0) -> Racer:
         folder = self.folder / name.replace(" ", "-")
@@ -65,7 +70,7 @@ def rate(ground: Ground) -> Iterator[str]:
         agent = ground.agent(f"tailkeeper {threads}", threads, ground.clip)
         racers = [ground.bare(threads), agent]
         if threads > 1:
-            racers.append(ground.bare(threads, f"spin={ModelSettings().spin_us}"))
+            racers.append(ground.rewritten(threads))
             if python := ground.options.ultralytics:
                 racers.append(Racer("ultralytics", "tests.bench.speed.ultra", ground.model, ground.clip, python=python))
         notes.append(f"\n{threads} threads: {ground.race(*racers)}; tailkeeper over ")
@@ -159,7 +164,8 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.update(shipped_environment("tailkeeper.service"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and what was started ends as well
-    os.setpgid(0, 0)  # so that our own processes can be told from others
+    if os.getpgid(0) != os.getpid():
+        os.setpgid(0, 0)  # so that our own processes can be told from others
     with _ground(options) as ground:
         for name in options.parts or PARTS:
             print(f"\n## {name}\n")

@@ -1,6 +1,6 @@
 """What there is without Tailkeeper: one ONNX Runtime session with its defaults, fed with one and the same tensor.
 
-python -m tests.bench.speed.bare MODEL THREADS
+python -m tests.bench.speed.bare MODEL THREADS [VIDEO]
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ import onnxruntime as ort
 from tests.bench.speed.turns import serve, until
 
 
-def session(model: str, threads: int, spin_us: str = "") -> ort.InferenceSession:
+def session(model: str, threads: int) -> ort.InferenceSession:
     """As most people open one, with a number of threads."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    if spin_us:
-        options.add_session_config_entry("session.intra_op.spin_duration_us", spin_us)
-        options.add_session_config_entry("session.force_spinning_stop", "1")
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
@@ -43,9 +40,8 @@ def decoding(opened: ort.InferenceSession, video: str) -> Callable[[], object]:
 
 
 def main() -> None:
-    model, threads, *more = sys.argv[1:]
-    video = [each for each in more if not each.startswith("spin=")]
-    opened = session(model, int(threads), "".join(more).partition("spin=")[2])
+    model, threads, *video = sys.argv[1:]
+    opened = session(model, int(threads))
     image = opened.get_inputs()[0]
     blob = np.full((1, 3, *image.shape[2:]), 0.5, np.float32)
     step = decoding(opened, video[0]) if video else lambda: opened.run(None, {image.name: blob})
