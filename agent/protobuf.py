@@ -52,7 +52,12 @@ def field(number: int, content: bytes | int) -> bytes:
     """One field with a varint, or with bytes: a string, or a message."""
     if isinstance(content, int):
         return _as_varint(number << 3) + _as_varint(content)
-    return _as_varint(number << 3 | 2) + _as_varint(len(content)) + content
+    return head(number, len(content)) + content
+
+
+def head(number: int, length: int) -> bytes:
+    """What stands before the bytes of a field with so many."""
+    return _as_varint(number << 3 | 2) + _as_varint(length)
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

@@ -10,16 +10,20 @@ Split copies, which is 1 % (under qemu).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import TypeAlias
 
 import numpy as np
 
-from agent.protobuf import Content, field, fields, raw_fields, varints
+from agent.protobuf import Content, field, fields, head, raw_fields, varints
 
 VERSION = 1
 """Counts what this module makes of one and the same model."""
+
+Piece: TypeAlias = "bytes | memoryview"
+"""Of a message: models are large, and most of one stays as it is."""
 
 # Field numbers of onnx.proto3.
 _MODEL_GRAPH = 7
@@ -159,22 +163,29 @@ class Graph:
 def without_splits(onnx: bytes) -> bytes:
     """The model with a convolution for each part where the channels of one were split; itself where none is."""
     try:
-        return b"".join(
-            field(number, _rewritten(content)) if number == _MODEL_GRAPH and isinstance(content, memoryview) else raw
-            for number, content, raw in raw_fields(memoryview(onnx))
-        )
+        return b"".join(_rewritten(memoryview(onnx)))
     except ValueError:  # no message: ONNX Runtime will say what is wrong with it
         return onnx
 
 
-def _rewritten(message: memoryview) -> bytes:
+def _rewritten(model: memoryview) -> Iterator[Piece]:
+    for number, content, raw in raw_fields(model):
+        if number == _MODEL_GRAPH and isinstance(content, memoryview):
+            graph = _rewritten_graph(content)
+            yield head(number, sum(map(len, graph)))
+            yield from graph
+        else:
+            yield raw
+
+
+def _rewritten_graph(message: memoryview) -> list[Piece]:
     graph = Graph(message)
     if any(node.nested for node in graph.nodes):
-        return bytes(message)
+        return [message]
     blocks = [block for node in graph.nodes if (block := graph.block(node))]
     instead = {block.split: block for block in blocks}
     gone = {node for block in blocks for node in (block.convolution, *block.activation)}
-    out: list[bytes | memoryview] = []
+    out: list[Piece] = []
     nodes = iter(graph.nodes)
     for number, content, raw in raw_fields(message):
         node = next(nodes) if number == _GRAPH_NODE and isinstance(content, memoryview) else None
@@ -182,8 +193,7 @@ def _rewritten(message: memoryview) -> bytes:
             out += [field(_GRAPH_NODE, new) for new in instead[node].nodes()]
         elif node not in gone:
             out.append(raw)
-    out += [field(_GRAPH_WEIGHT, weight) for block in blocks for weight in block.weights()]
-    return b"".join(out)
+    return out + [field(_GRAPH_WEIGHT, weight) for block in blocks for weight in block.weights()]
 
 
 def _node(message: memoryview) -> Node:
