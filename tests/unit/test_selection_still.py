@@ -59,6 +59,26 @@ def test_compression_is_not_movement(compression: int) -> None:
     assert held[30:].count(False) <= 2
 
 
+def test_keyframes_are_not_movement() -> None:
+    """Codecs bring all noise anew in every so many frames, and repeat it in between."""
+    still, view = Still(), a_view()
+    held = []
+    for key in range(20):
+        picture = seen(view, 4.6)
+        held += [still.holds(picture, (12 * key + index) / FPS, 1e9) for index in range(12)]
+    assert held[60:].count(False) <= 2
+
+
+def test_a_change_of_the_whole_picture_is_not_taken_for_noise() -> None:
+    still, t = settled(a_view())
+    dark = (a_view() * 0.5).astype(np.uint8)
+    assert not still.holds(seen(dark), t, 1e9)
+    assert still.holds(seen(dark), t + 1, 1e9)
+    someone = dark.copy()
+    someone[240:256, 320:328] += 30
+    assert not still.holds(seen(someone), t + 2, 1e9)
+
+
 @pytest.mark.parametrize(("height", "width"), [(480, 640), (432, 768), (1080, 1920)])
 def test_a_person_far_away_is_movement(height: int, width: int) -> None:
     """One fortieth of the picture's height, with little contrast, anywhere."""
