@@ -14,7 +14,6 @@ one copy: its id is the primary key here, and where several stores share a stagi
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import json
@@ -79,11 +78,11 @@ class Store:
         received = rfc3339(self._clock.wall_ns())
         durable.write_all([pair for item in items for pair in self._files_of(item, received)])
 
-    def _files_of(self, item: Item, received: str) -> tuple[tuple[Path, bytes], tuple[Path, bytes]]:
+    def _files_of(self, item: Item, received: str) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
         head = {"v": 1, "cid": item.cid, "sha256": item.sha256, "size": len(item.image), "ctype": "image/jpeg"}
         text = json.dumps({**head, "received": received})[:-1] + f', "meta": {item.meta.model_dump_json()}}}'
-        meta = (self.folder / meta_path(item.cid), text.encode())
-        return (self.folder / image_path(item.cid), item.image), meta
+        meta = (f"{self.folder}/{meta_path(item.cid)}", text.encode())
+        return (f"{self.folder}/{image_path(item.cid)}", item.image), meta
 
     def add(self, items: Sequence[Item], counts: Mapping[str, Mapping[str, int]]) -> None:
         """Rows of items whose files are written, and what each device did, in one commit."""
@@ -102,8 +101,7 @@ class Store:
         for table in ("candidate", "content"):
             self._index.execute(f"DELETE FROM {table} WHERE cid = ?", (cid,))
         for name in (meta_path(cid), image_path(cid)):
-            with contextlib.suppress(FileNotFoundError):
-                (self.folder / name).unlink()
+            durable.remove(f"{self.folder}/{name}")
 
     def _insert(self, cid: str, sha256: str, size: int, received: str, meta: Meta) -> None:
         self._index.execute(

@@ -70,20 +70,25 @@ class ItemFiles:
 
     def path(self, cid: str, *, aside: bool = False) -> Path:
         """Where the item is, or where it is when it was set aside. Raises ItemError for what is no id."""
+        return Path(self._name(cid, aside=aside))
+
+    def _name(self, cid: str, *, aside: bool = False) -> str:
+        """As `path`, for every item that comes by: see `durable`."""
         if not is_cid(cid):
             raise ItemError(f"{cid!r} is not an item's id")
-        return (self.quarantine.folder if aside else self.items / cid[0]) / (cid + SUFFIX)
+        return f"{self.quarantine.folder if aside else self.items / cid[0]}/{cid}{SUFFIX}"
 
     def write(self, cid: str, content: bytes) -> None:
         """Durable when it returns; raises OSError."""
-        path = self.path(cid)
-        durable.make_folder(path.parent)
-        durable.write_new(path, content)
+        name = self._name(cid)
+        durable.make_folder(self.items / cid[0])
+        durable.write_new(name, content)
 
     def read(self, cid: str, *, aside: bool = False) -> Item:
         """The verified item. Raises ItemError where the file is damaged or gone, OSError where it cannot be read."""
         try:
-            content = self.path(cid, aside=aside).read_bytes()
+            with open(self._name(cid, aside=aside), "rb") as file:
+                content = file.read()
         except FileNotFoundError:
             raise ItemError("the file is missing") from None
         return decode(content, cid)
@@ -91,7 +96,7 @@ class ItemFiles:
     def read_meta(self, cid: str, *, aside: bool = False) -> tuple[Meta, int]:
         """Metadata and file size without reading the picture. Raises as `read`, but a damaged picture goes unseen."""
         try:
-            with self.path(cid, aside=aside).open("rb") as file:
+            with open(self._name(cid, aside=aside), "rb") as file:
                 head = file.read(_HEAD_BYTES)
                 length = os.fstat(file.fileno()).st_size
                 crc = os.pread(file.fileno(), _CRC_BYTES, max(length - _CRC_BYTES, 0))
@@ -100,8 +105,7 @@ class ItemFiles:
         return decode_head(head, length, crc, cid)[0], length
 
     def remove(self, cid: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.path(cid).unlink()
+        durable.remove(self._name(cid))
 
     def remove_empty_folders(self) -> None:
         """Give their inodes back; they are made again when they are needed."""

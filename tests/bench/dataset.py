@@ -66,7 +66,7 @@ def fill(folder: Path, count: int) -> None:
     there = sum(1 for _ in listing(folder))
     for item in itertools.islice(candidates(count if there < count else 0), there, None):
         for path, content in store._files_of(item, "2027-01-15T08:00:00.000Z"):
-            path.write_bytes(content)
+            Path(path).write_bytes(content)
         held.append(item)
         if len(held) == BATCH:
             store.add(held, {})

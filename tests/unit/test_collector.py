@@ -342,3 +342,14 @@ def test_a_truncated_or_broken_picture_is_refused() -> None:
             check_jpeg(wrong, width, height)
     with pytest.raises(WireError, match="declares 320 x 240"):
         check_jpeg(image, 640, 480)
+
+
+def test_no_name_of_a_candidate_is_kept_for_ever(tmp_path: Path, interned: list[str]) -> None:
+    store, item = Store(tmp_path, FakeClock()), an_item(1)
+    store.write([item])
+    store.add([item], {})
+    assert (tmp_path / image_path(item.cid)).exists()
+    assert [name for name in interned if item.cid in name] == [f"{item.cid}.jpg"]  # ours, just now
+    store.remove(item.cid)
+    store.close()
+    assert len([name for name in interned if item.cid in name]) == 1

@@ -22,8 +22,8 @@ def test_a_file_is_synced_before_its_name_and_the_folder_after_it(
         steps.append("sync " + Path(f"/proc/self/fd/{descriptor}").readlink().name)
         fsync(descriptor)
 
-    def spy_rename(old: Path, new: Path) -> None:
-        steps.append(f"rename {old.name} {new.name}")
+    def spy_rename(old: str, new: Path) -> None:
+        steps.append(f"rename {Path(old).name} {new.name}")
         rename(old, new)
 
     monkeypatch.setattr(os, "fsync", spy_fsync)
@@ -56,7 +56,7 @@ def test_a_new_file_is_on_the_disk_before_it_has_its_name_and_both_are_synced_to
     def named(descriptor: int) -> str:
         return Path(f"/proc/self/fd/{descriptor}").readlink().name
 
-    def spy_rename(old: Path, new: Path) -> None:
+    def spy_rename(old: str, new: Path) -> None:
         steps.append("rename")
         rename(old, new)
 
@@ -113,7 +113,7 @@ def test_many_files_are_on_the_disk_before_they_have_their_names_and_the_whole_i
         steps.append("write out")
         send(descriptor)
 
-    def spy_rename(old: Path, new: Path) -> None:
+    def spy_rename(old: str, new: Path) -> None:
         steps.append("rename")
         rename(old, new)
 

@@ -57,6 +57,16 @@ def test_an_item_comes_back_as_it_was_put(open_spool: Open) -> None:
     assert (entry.cid, entry.camera, entry.ts_ns, entry.lane) == (item.cid, "gate", item.meta.ts_ns, "uncertain")
 
 
+def test_no_name_of_an_item_is_kept_for_ever(open_spool: Open, interned: list[str]) -> None:
+    spool, item = open_spool(), an_item(1)
+    spool.put(item)
+    (entry,) = spool.claim(1)
+    spool.load(entry.cid)
+    spool.forget(entry.cid)
+    assert spool.stats().items == 0
+    assert not [name for name in interned if item.cid in name]
+
+
 def test_the_same_item_put_twice_is_one_item(open_spool: Open) -> None:
     spool = open_spool()
     assert spool.put(an_item(1))
