@@ -10,7 +10,7 @@ Split copies, which is 1 % (under qemu).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TypeAlias
@@ -151,6 +151,11 @@ class Graph:
             return None
         return Block(convolution, activation, split, filters, parts)
 
+    def unused_without(self, nodes: Iterable[Node]) -> set[bytes]:
+        """Values that nothing else needs."""
+        needed = Counter(name for node in nodes for name in node.inputs)
+        return {name for name, uses in needed.items() if self._uses[name] == uses}
+
     def _parts(self, split: Node, weight: Tensor) -> tuple[int, ...]:
         """The channels of each part; none where that is not written in the file."""
         if len(split.inputs) == 1:
@@ -185,13 +190,14 @@ def _rewritten_graph(message: memoryview) -> list[Piece]:
     blocks = [block for node in graph.nodes if (block := graph.block(node))]
     instead = {block.split: block for block in blocks}
     gone = {node for block in blocks for node in (block.convolution, *block.activation)}
+    unused = graph.unused_without([*gone, *instead])
     out: list[Piece] = []
     nodes = iter(graph.nodes)
     for number, content, raw in raw_fields(message):
         node = next(nodes) if number == _GRAPH_NODE and isinstance(content, memoryview) else None
         if node in instead:
             out += [field(_GRAPH_NODE, new) for new in instead[node].nodes()]
-        elif node not in gone:
+        elif node not in gone and not (number == _GRAPH_WEIGHT and _tensor(content)[0] in unused):
             out.append(raw)
     return out + [field(_GRAPH_WEIGHT, weight) for block in blocks for weight in block.weights()]
 
@@ -213,8 +219,9 @@ def _node(message: memoryview) -> Node:
     )
 
 
-def _tensor(message: memoryview) -> tuple[bytes, Tensor]:
+def _tensor(message: Content) -> tuple[bytes, Tensor]:
     """A constant by its name."""
+    message = message if isinstance(message, memoryview) else memoryview(b"")
     dimensions, name, raw = [], b"", memoryview(b"")
     for number, content in fields(message):
         if number == _TENSOR_DIMENSION:  # one by one, or packed

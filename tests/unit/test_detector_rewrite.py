@@ -63,6 +63,12 @@ def operators(model: bytes) -> list[str]:
     return [node.op_type for node in onnx.load_from_string(model).graph.node]
 
 
+def unused(model: bytes) -> set[str]:
+    """Constants that no operator needs."""
+    graph = onnx.load_from_string(model).graph
+    return {tensor.name for tensor in graph.initializer} - {name for node in graph.node for name in node.input}
+
+
 def node(model: ModelProto, name: str) -> Any:
     return next(node for node in model.graph.node if node.name == name)
 
@@ -77,6 +83,7 @@ def test_each_part_is_a_convolution_with_the_same_channels(silu: bool, bias: boo
     part = ["Conv", "Sigmoid", "Mul"] if silu else ["Conv"]
     assert operators(rewritten) == [*part, *part, "Mul", "Concat"]
     np.testing.assert_allclose(answers(rewritten), answers(model), rtol=1e-6, atol=1e-6)
+    assert unused(rewritten) == unused(model)
 
 
 def test_every_block_of_a_model_is_taken_apart() -> None:
