@@ -61,6 +61,8 @@ def head(number: int, length: int) -> bytes:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    if at < len(message) and (value := message[at]) < 0x80:  # most are
+        return value, at + 1
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):

@@ -72,7 +72,9 @@ class Candidate:
 class Record(BaseModel):
     """Base of the records that cross the network: immutable, tolerant of fields that a newer version added."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
 
 
 class Detection(Record):

@@ -39,7 +39,7 @@ cat > "$env/bin/tailkeeper" <<END
 #!/opt/tailkeeper/current/bin/python3
 import sys
 
-from agent.cli import main
+from agent.__main__ import main
 
 sys.exit(main())
 END

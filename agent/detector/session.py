@@ -187,7 +187,7 @@ class Detector:
 
         An end-to-end output gives 300 rows even of noise, so it also shows whether there are more classes than names.
         """
-        noise = np.random.default_rng(0).integers(0, 256, (*self._graph.size, 3), dtype=np.uint8)
+        noise = np.resize(np.random.default_rng(0).integers(0, 256, 65_521, dtype=np.uint8), (*self._graph.size, 3))
         output, embedding, _ = self._infer(noise)
         if embedding is not None and not np.isfinite(embedding).all():
             raise ModelError(f"{self._where} gives an embedding that is not finite", remedy=EXPORT_REMEDY)

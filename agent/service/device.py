@@ -7,6 +7,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from agent import durable
@@ -53,17 +54,19 @@ class Device:
         desired = Desired(state_dir / "control", loaded)
         self.settings: Settings = desired.loaded.settings
         self.clock, self.rng = clock, random.Random()
-        self.health = Health(clock, state_dir)
-        self.spool = Spool(self.settings.device.spool_dir, self.settings.spool, clock, wake=self._wake)
-        self.broker = self._make_broker(state_dir)
-        self.uplink = self._make_uplink()
         self.models = ModelStore(state_dir / "models", self.settings.model.path)
         self.cameras: Cameras | None = None
         self.watch: Watch | None = None
-        if not safe:
-            self.watch = self._make_watch(state_dir / "selection.json")
-        self.operations = Operations(self, desired.loaded, restart=restart, check=check)
-        self.control = self._make_control(desired, state_dir / "control")
+        with ThreadPoolExecutor(1, thread_name_prefix="load") as aside:  # all else is made while the model is loaded
+            model = None if safe else aside.submit(self.models.open, self.load_model)
+            self.health = Health(clock, state_dir)
+            self.spool = Spool(self.settings.device.spool_dir, self.settings.spool, clock, wake=self._wake)
+            self.broker = self._make_broker(state_dir)
+            self.uplink = self._make_uplink()
+            self.operations = Operations(self, desired.loaded, restart=restart, check=check)
+            self.control = self._make_control(desired, state_dir / "control")
+            if model:
+                self.watch = self._make_watch(state_dir / "selection.json", model)
         self.failure: Exception | None = None
         """Why a loop ended by itself; the device cannot go on without it."""
         self._loops: dict[str, _Loop] = {}
@@ -137,13 +140,13 @@ class Device:
             counters=self.health.counters,
         )
 
-    def _make_watch(self, state_file: Path) -> Watch:
+    def _make_watch(self, state_file: Path, model: Future[Detector]) -> Watch:
         """The cameras come first: they are opened and give their first frames while the model is loaded."""
         state = durable.load_state(state_file, STATE_VERSION) or {}
         stamper = Stamper(self.clock, int(state.get(STAMP, 0)))
         self.cameras = open_cameras(self.settings.cameras, self.clock, stamper=stamper, rng=self.rng)
         try:
-            parts = make_parts(self.settings, self.models.open(self.load_model), self.clock, budgets=state)
+            parts = make_parts(self.settings, model.result(), self.clock, budgets=state)
         except BaseException:
             self.cameras.close()
             raise

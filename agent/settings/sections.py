@@ -32,7 +32,9 @@ Schedule = Annotated[str, AfterValidator(_check_schedule)]
 class Section(BaseModel):
     """Base of all sections: frozen, unknown keys forbidden."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
 
 
 class DeviceSettings(Section):
