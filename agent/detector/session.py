@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,9 @@ from agent.errors import FrameError, ModelError
 from agent.records import Image, ModelRef, Rows, Vector
 from agent.settings import ModelSettings
 
+SWITCH_S = 0.0001
+"""How long a thread that comes back from an inference waits for Python at most, while another one computes. With
+Python's own 5 ms the pipeline does 3 % fewer frames."""
 DEFAULT_ODDS = 2.2
 """Repair of confidences where no manifest says better: measured for YOLO26n on COCO."""
 
@@ -63,6 +67,7 @@ class Detector:
         graphs and for the engines that TensorRT builds; without it TensorRT is only used when asked for, because
         building takes minutes at every start; it runs in half precision, and was not tested on a Jetson.
         """
+        sys.setswitchinterval(SWITCH_S)
         bundle = read_bundle(source)
         self._where = "the model" if isinstance(source, bytes) else str(source)
         self.floor = floor

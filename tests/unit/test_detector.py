@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from agent.detector import PROVIDERS, Detector, usable_cores
 from agent.detector.coco import COCO_COUNTS
 from agent.detector.letterbox import PADDING, Letterbox, fit, unfit
 from agent.detector.postprocess import ROWS, to_rows
+from agent.detector.session import SWITCH_S
 from agent.errors import FrameError, ModelError
 from agent.records import Image
 from tests.fakes.models import NAMES, a_bundle, a_model, end2end, with_external_data
@@ -263,3 +265,9 @@ def test_external_data_never_reaches_onnxruntime(tmp_path: Path) -> None:
 def test_what_is_no_image_is_rejected(image: Image) -> None:
     with pytest.raises(FrameError, match="shape"):
         Detector(a_model(end2end([])), floor=0.02).detect(image)
+
+
+def test_threads_that_come_back_from_an_inference_do_not_wait_long_for_python() -> None:
+    sys.setswitchinterval(0.005)
+    Detector(a_model(end2end([])), floor=0.1)
+    assert sys.getswitchinterval() == pytest.approx(SWITCH_S)
