@@ -12,6 +12,7 @@ import logging
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import onnxruntime as ort
 
@@ -19,6 +20,8 @@ from agent import durable
 
 log = logging.getLogger(__name__)
 
+KEEPER = "keep graph"
+"""Name of the thread that does."""
 KEPT = 3
 """Graphs in the folder: of the model that runs, its predecessor and its successor."""
 
@@ -44,11 +47,11 @@ def start(
         durable.make_folder(folder)
         options.optimized_model_filepath = str(temporary)
         session = make(onnx())
-        _keep(temporary, name)
     except Exception as error:  # noqa: BLE001 - a full disk, or what ONNX Runtime makes of it
-        log.warning("optimised graph not kept", extra={"error": str(error)[:300]})
+        _not_kept(error)
         options.optimized_model_filepath = ""
         return make(onnx())
+    Thread(target=_keep, args=(temporary, name), name=KEEPER).start()  # nobody waits for it
     return session
 
 
@@ -66,10 +69,17 @@ def _read(folder: Path, name: str) -> bytes | None:
 def _keep(temporary: Path, name: str) -> None:
     """Give the file its name. Not durable on purpose: damage is noticed, and a start must not wait for the disk."""
     folder = temporary.parent
-    temporary.rename(folder / f"{name}-{hashlib.sha256(temporary.read_bytes()).hexdigest()}.onnx")
-    newest = sorted(folder.glob("*.onnx"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in newest[KEPT:]:
-        path.unlink(missing_ok=True)
+    try:
+        temporary.rename(folder / f"{name}-{hashlib.sha256(temporary.read_bytes()).hexdigest()}.onnx")
+        newest = sorted(folder.glob("*.onnx"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        for path in newest[KEPT:]:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        _not_kept(error)
+
+
+def _not_kept(error: Exception) -> None:
+    log.warning("optimised graph not kept", extra={"error": str(error)[:300]})
 
 
 def _processor() -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import TypeAlias
 
@@ -29,9 +30,11 @@ Piece: TypeAlias = "bytes | memoryview"
 _MODEL_GRAPH = 7
 _GRAPH_NODE, _GRAPH_WEIGHT, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 5, 11, 12
 _NODE_INPUT, _NODE_OUTPUT, _NODE_NAME, _NODE_OP, _NODE_ATTRIBUTE, _NODE_DOMAIN = 1, 2, 3, 4, 5, 7
-_ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 1, 3, 6, 11
+_ATTRIBUTE_NAME, _ATTRIBUTE_INT = 1, 3
 _TENSOR_DIMENSION, _TENSOR_NAME, _TENSOR_RAW = 1, 8, 9
 _VALUE_NAME = 1
+_NESTED = {b"If", b"Loop", b"Scan", b"SequenceMap"}
+"""ONNX's operators with graphs of their own; those of others may have them too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,10 +46,21 @@ class Node:
     """With its domain, where that is not ONNX's own."""
     inputs: tuple[bytes, ...]
     outputs: tuple[bytes, ...]
-    attributes: dict[bytes, int]
-    """The integers; 0 for those of other kinds."""
-    nested: bool
-    """Whether it holds graphs of its own, which may use any name of this one."""
+
+    @cached_property
+    def attributes(self) -> dict[bytes, int]:
+        """The integers; 0 for those of other kinds."""
+        return {_bytes(each.get(_ATTRIBUTE_NAME)): _int(each.get(_ATTRIBUTE_INT)) for each in self._attributes()}
+
+    @property
+    def nested(self) -> bool:
+        """Whether it may hold graphs of its own, which may use any name of this one."""
+        return self.op in _NESTED or b"." in self.op
+
+    def _attributes(self) -> Iterator[dict[int, Content]]:
+        for number, content in fields(self.message):
+            if number == _NODE_ATTRIBUTE and isinstance(content, memoryview):
+                yield dict(fields(content))
 
     def between(self, inputs: Sequence[bytes], output: bytes) -> bytes:
         """The same operator on other values."""
@@ -121,7 +135,9 @@ class Graph:
         self._made_by = {name: node for node in self.nodes for name in node.outputs}
         self._uses = Counter(name for node in self.nodes for name in node.inputs)
         self._uses.update(_value_name(content) for content in named[_GRAPH_OUTPUT])
-        self._tensors = dict(_tensor(content) for content in named[_GRAPH_WEIGHT])
+        tensors = [_tensor(content) for content in named[_GRAPH_WEIGHT]]
+        self.weights = [name for name, _ in tensors]
+        self._tensors = dict(tensors)
         for content in named[_GRAPH_INPUT]:  # a caller may give another value for it
             self._tensors.pop(_value_name(content), None)
 
@@ -192,12 +208,14 @@ def _rewritten_graph(message: memoryview) -> list[Piece]:
     gone = {node for block in blocks for node in (block.convolution, *block.activation)}
     unused = graph.unused_without([*gone, *instead])
     out: list[Piece] = []
-    nodes = iter(graph.nodes)
+    nodes, weights = iter(graph.nodes), iter(graph.weights)
     for number, content, raw in raw_fields(message):
-        node = next(nodes) if number == _GRAPH_NODE and isinstance(content, memoryview) else None
+        whole = isinstance(content, memoryview)
+        node = next(nodes) if number == _GRAPH_NODE and whole else None
+        weight = next(weights) if number == _GRAPH_WEIGHT and whole else None
         if node in instead:
             out += [field(_GRAPH_NODE, new) for new in instead[node].nodes()]
-        elif node not in gone and not (number == _GRAPH_WEIGHT and _tensor(content)[0] in unused):
+        elif node not in gone and weight not in unused:
             out.append(raw)
     return out + [field(_GRAPH_WEIGHT, weight) for block in blocks for weight in block.weights()]
 
@@ -208,20 +226,16 @@ def _node(message: memoryview) -> Node:
         if isinstance(content, memoryview):
             found[number].append(content)
     op, domain = (b"".join(found[number][-1:]) for number in (_NODE_OP, _NODE_DOMAIN))
-    attributes = [dict(fields(content)) for content in found[_NODE_ATTRIBUTE]]
     return Node(
         message,
         op if domain in (b"", b"ai.onnx") else domain + b"." + op,
         tuple(map(bytes, found[_NODE_INPUT])),
         tuple(map(bytes, found[_NODE_OUTPUT])),
-        {_bytes(each.get(_ATTRIBUTE_NAME)): _int(each.get(_ATTRIBUTE_INT)) for each in attributes},
-        any(_ATTRIBUTE_GRAPH in each or _ATTRIBUTE_GRAPHS in each for each in attributes),
     )
 
 
-def _tensor(message: Content) -> tuple[bytes, Tensor]:
+def _tensor(message: memoryview) -> tuple[bytes, Tensor]:
     """A constant by its name."""
-    message = message if isinstance(message, memoryview) else memoryview(b"")
     dimensions, name, raw = [], b"", memoryview(b"")
     for number, content in fields(message):
         if number == _TENSOR_DIMENSION:  # one by one, or packed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from agent.detector import Detector
-from agent.detector.kept import KEPT
+from agent.detector.kept import KEEPER, KEPT
 from tests.fakes.models import a_model, end2end
 
 ROW = [5.0, 5.0, 20.0, 20.0, 0.5, 1.0]
@@ -17,8 +18,13 @@ PICTURE = np.full((64, 64, 3), 50, np.uint8)
 
 
 def opened(folder: Path, confidence: float = 0.5) -> Detector:
+    """A detector whose graph has been kept."""
     model = a_model(end2end([[*ROW[:4], confidence, 1]]))
-    return Detector(model, floor=0.02, threads=1, providers=["cpu"], cache=folder)
+    detector = Detector(model, floor=0.02, threads=1, providers=["cpu"], cache=folder)
+    for thread in threading.enumerate():
+        if thread.name == KEEPER:
+            thread.join()
+    return detector
 
 
 def kept(folder: Path) -> list[Path]:
