@@ -68,11 +68,9 @@ def rate(ground: Ground) -> Iterator[str]:
     notes = []
     for threads in (2, 1):
         agent = ground.agent(f"tailkeeper {threads}", threads, ground.clip)
-        racers = [ground.bare(threads), agent]
-        if threads > 1:
-            racers.append(ground.rewritten(threads))
-            if python := ground.options.ultralytics:
-                racers.append(Racer("ultralytics", "tests.bench.speed.ultra", ground.model, ground.clip, python=python))
+        racers = [ground.bare(threads), agent, ground.rewritten(threads)]
+        if threads > 1 and (python := ground.options.ultralytics):
+            racers.append(Racer("ultralytics", "tests.bench.speed.ultra", ground.model, ground.clip, python=python))
         notes.append(f"\n{threads} threads: {ground.race(*racers)}; tailkeeper over ")
         notes[-1] += ", ".join(f"{racer.name} {_ratio(agent, racer)}" for racer in racers if racer is not agent)
         for racer in racers:
