@@ -144,7 +144,8 @@ class Graph:
     def block(self, split: Node) -> Block | None:
         """The block that ends in this split, if it is one that can be taken apart."""
         by_channel = split.op == b"Split" and split.attributes.get(b"axis") == 1 and b"split" not in split.attributes
-        last = self._made_by.get(split.inputs[0]) if by_channel and split.inputs and all(split.outputs) else None
+        named = split.inputs and split.outputs and all(split.outputs)
+        last = self._made_by.get(split.inputs[0]) if by_channel and named else None
         if last is None:
             return None
         activation: tuple[Node, ...] = ()
@@ -174,7 +175,7 @@ class Graph:
 
     def _parts(self, split: Node, weight: Tensor) -> tuple[int, ...]:
         """The channels of each part; none where that is not written in the file."""
-        if len(split.inputs) == 1 and split.outputs:
+        if len(split.inputs) == 1:
             return (weight.dimensions[0] // len(split.outputs),) * len(split.outputs) if weight.dimensions else ()
         sizes = self._tensors.get(split.inputs[1])
         parts = tuple(np.frombuffer(sizes.raw, "<i8").tolist()) if sizes else ()
