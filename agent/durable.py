@@ -4,7 +4,7 @@ A simulated power cut on ext4 kept 200 of 200 files written as temporary file, f
 199 without the last step and none without fsync. So every file that must survive is written here.
 
 Paths may be strings, and for files whose names are made one after the other they should be: pathlib interns each part
-of a path, and Python 3.12 up to 3.12.4 never forgets an interned string (150 bytes a name, measured on 3.12.1).
+of a path, and Python 3.12 before 3.12.7 never forgets an interned string (gh-113993; 150 bytes a name on 3.12.1).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def assets() -> Path:
 
 @pytest.fixture
 def interned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every string that pathlib has interned from now on: Python 3.12 up to 3.12.4 forgets none of them."""
+    """Every string that pathlib has interned from now on: Python 3.12 before 3.12.7 forgets none of them."""
     names: list[str] = []
     intern = sys.intern
 
