@@ -21,7 +21,7 @@ from agent import durable
 log = logging.getLogger(__name__)
 
 KEEPER = "keep graph"
-"""Name of the thread that does."""
+"""Name of the thread that gives an optimised graph its place in the folder."""
 KEPT = 3
 """Graphs in the folder: of the model that runs, its predecessor and its successor."""
 

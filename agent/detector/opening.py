@@ -35,7 +35,6 @@ import onnxruntime as ort
 from agent.bundle import Bundle
 from agent.detector import kept, rewrite
 from agent.detector.graph import EXPORT_REMEDY
-from agent.detector.rewrite import without_splits
 from agent.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -136,7 +135,7 @@ def _session(bundle: Bundle, providers: Chosen, threads: int, spin_us: int, cach
 
     if providers[0][0] != "CPUExecutionProvider":
         return make(bundle.onnx)
-    rewritten = partial(without_splits, bundle.onnx)
+    rewritten = partial(rewrite.without_splits, bundle.onnx)
     if cache:
         return kept.start(make, rewritten, f"{bundle.sha256}|{rewrite.VERSION}", options, cache)
     return make(rewritten())

@@ -50,17 +50,13 @@ class Node:
     @cached_property
     def attributes(self) -> dict[bytes, int]:
         """The integers; 0 for those of other kinds."""
-        return {_bytes(each.get(_ATTRIBUTE_NAME)): _int(each.get(_ATTRIBUTE_INT)) for each in self._attributes()}
+        found = (dict(fields(content)) for content in _messages(self.message)[_NODE_ATTRIBUTE])
+        return {_bytes(each.get(_ATTRIBUTE_NAME)): _int(each.get(_ATTRIBUTE_INT)) for each in found}
 
     @property
     def nested(self) -> bool:
         """Whether it may hold graphs of its own, which may use any name of this one."""
         return self.op in _NESTED or b"." in self.op
-
-    def _attributes(self) -> Iterator[dict[int, Content]]:
-        for number, content in fields(self.message):
-            if number == _NODE_ATTRIBUTE and isinstance(content, memoryview):
-                yield dict(fields(content))
 
     def between(self, inputs: Sequence[bytes], output: bytes) -> bytes:
         """The same operator on other values."""
@@ -127,18 +123,15 @@ class Graph:
     """What is looked at in a graph."""
 
     def __init__(self, message: memoryview) -> None:
-        named: dict[int, list[memoryview]] = defaultdict(list)
-        for number, content in fields(message):
-            if isinstance(content, memoryview):
-                named[number].append(content)
-        self.nodes = [_node(content) for content in named[_GRAPH_NODE]]
+        found = _messages(message)
+        self.nodes = [_node(content) for content in found[_GRAPH_NODE]]
         self._made_by = {name: node for node in self.nodes for name in node.outputs}
         self._uses = Counter(name for node in self.nodes for name in node.inputs)
-        self._uses.update(_value_name(content) for content in named[_GRAPH_OUTPUT])
-        tensors = [_tensor(content) for content in named[_GRAPH_WEIGHT]]
+        self._uses.update(_value_name(content) for content in found[_GRAPH_OUTPUT])
+        tensors = [_tensor(content) for content in found[_GRAPH_WEIGHT]]
         self.weights = [name for name, _ in tensors]
         self._tensors = dict(tensors)
-        for content in named[_GRAPH_INPUT]:  # a caller may give another value for it
+        for content in found[_GRAPH_INPUT]:  # a caller may give another value for it
             self._tensors.pop(_value_name(content), None)
 
     def block(self, split: Node) -> Block | None:
@@ -221,11 +214,17 @@ def _rewritten_graph(message: memoryview) -> list[Piece]:
     return out + [field(_GRAPH_WEIGHT, weight) for block in blocks for weight in block.weights()]
 
 
-def _node(message: memoryview) -> Node:
+def _messages(message: memoryview) -> dict[int, list[memoryview]]:
+    """Its strings and inner messages, by field number; none for a number that is not there."""
     found: dict[int, list[memoryview]] = defaultdict(list)
     for number, content in fields(message):
         if isinstance(content, memoryview):
             found[number].append(content)
+    return found
+
+
+def _node(message: memoryview) -> Node:
+    found = _messages(message)
     op, domain = (b"".join(found[number][-1:]) for number in (_NODE_OP, _NODE_DOMAIN))
     return Node(
         message,

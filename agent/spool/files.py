@@ -76,7 +76,7 @@ class ItemFiles:
         """As `path`, for every item that comes by: see `durable`."""
         if not is_cid(cid):
             raise ItemError(f"{cid!r} is not an item's id")
-        return f"{self.quarantine.folder if aside else self.items / cid[0]}/{cid}{SUFFIX}"
+        return f"{self.quarantine.folder}/{cid}{SUFFIX}" if aside else f"{self.items}/{cid[0]}/{cid}{SUFFIX}"
 
     def write(self, cid: str, content: bytes) -> None:
         """Durable when it returns; raises OSError."""

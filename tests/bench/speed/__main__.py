@@ -17,11 +17,11 @@ from pathlib import Path
 
 from agent.detector.rewrite import without_splits
 from tests.bench.delivery import Other, collect
-from tests.bench.shipped import shipped_environment
+from tests.bench.shipped import REPOSITORY, shipped_environment
 from tests.bench.speed.memory import watched
 from tests.bench.speed.start import starts
 from tests.bench.speed.still import still_clip
-from tests.bench.speed.turns import REPOSITORY, Racer, race
+from tests.bench.speed.turns import Racer, race
 from tests.fakes.mosquitto import Mosquitto
 
 EXPORT = REPOSITORY / ".venv-export" / "bin" / "python"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.bench.shipped import REPOSITORY
 from tests.bench.speed.start import CONFIG
-from tests.bench.speed.turns import REPOSITORY
 
 SAMPLE_S = 2.0
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from statistics import median
 
-from tests.bench.speed.turns import REPOSITORY
+from tests.bench.shipped import REPOSITORY
 
 CONFIG = """
 [device]
